@@ -1,0 +1,1 @@
+"""Which training: the plan, the plans that ship, and where things are kept."""

@@ -1,0 +1,51 @@
+"""Where things are kept, and the settings that other packages read from the environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+"""No telemetry, and no chatter from libraries."""
+
+
+def quieten() -> None:
+    """Puts ``QUIET`` into the environment, but for what the user has set. Call it before Prefect is imported."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+
+
+def home() -> Path:
+    """``$ROUNDHOUSE_HOME``, or ``.roundhouse`` in the current folder: databases and models of embedded runs."""
+    return Path(os.environ.get("ROUNDHOUSE_HOME") or ".roundhouse").absolute()
+
+
+def log_file() -> Path:
+    """What libraries say during a command goes here."""
+    return home() / "roundhouse.log"
+
+
+def tracking_uri() -> str:
+    """``$MLFLOW_TRACKING_URI``, or a SQLite file in ``home()``."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or _embedded_tracking_uri()
+
+
+def artifact_root() -> str | None:
+    """Where embedded runs keep artifacts; None where an MLflow server decides."""
+    embedded = tracking_uri() == _embedded_tracking_uri()
+    return (home() / "artifacts").as_uri() if embedded else None
+
+
+def _embedded_tracking_uri() -> str:
+    return f"sqlite:///{home() / 'mlflow.db'}"
+
+
+def workers() -> int:
+    """How many clients train side by side: ``$ROUNDHOUSE_WORKERS``, or one a core. It never changes results."""
+    return int(os.environ.get("ROUNDHOUSE_WORKERS") or len(os.sched_getaffinity(0)))

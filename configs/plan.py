@@ -1,0 +1,90 @@
+"""The plan: one frozen description of a training."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from federated.algorithm import Algorithm
+from federated.component import Component
+from federated.errors import PlanError
+from federated.federation import Federation, Holdout, federate
+from federated.partitions import AnyPartition, Natural
+from federated.scaling import AnyScaling, AsIs
+from federated.sources import AnySource
+from federated.stopping import Stop
+from models.specs import AnyModel
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=60)]
+
+
+class Plan(Component):
+    """What to train, on whose data, how, and when to stop.
+
+    ``name`` is also the MLflow experiment's and the registered model's name. ``quorum`` is how many usable updates a
+    round needs. ``baselines`` also trains each client alone and one model on the pooled rows, for comparison.
+    """
+
+    name: Name
+    description: str = ""
+    data: AnySource
+    partition: AnyPartition = Natural()
+    holdout: Holdout = Holdout()
+    scaling: AnyScaling = AsIs()
+    model: AnyModel
+    rounds: int = Field(ge=1)
+    stop: Stop | None = None
+    quorum: int = Field(default=1, ge=1)
+    baselines: bool = False
+    algorithm: Algorithm = Algorithm()
+
+    @model_validator(mode="after")
+    def _fit_the_clients(self) -> Plan:
+        if self.partition.known_clients is not None:
+            self.check_clients(self.partition.known_clients)
+        return self
+
+    def check_clients(self, clients: int) -> None:
+        """Quorum ≤ cohort ≤ clients.
+
+        Raises:
+            PlanError: it is not so.
+        """
+        cohort = self.algorithm.select.cohort_size(clients)
+        if cohort > clients:
+            raise PlanError(
+                f"algorithm.select.{self.algorithm.select.kind}.cohort: {cohort} clients a round, "
+                f"but there are {clients}; lower it or add clients"
+            )
+        if self.quorum > cohort:
+            raise PlanError(
+                f"quorum: {self.quorum} updates are needed, but a cohort has {cohort} clients; "
+                "lower quorum or raise the cohort"
+            )
+
+    def federation(self) -> Federation:
+        """The parties and their data, loaded and divided.
+
+        Raises:
+            DataError: the data are absent or unusable.
+            PlanError: the plan does not fit them.
+        """
+        federation = federate(
+            self.data.load(), self.partition, self.holdout, self.scaling, self.algorithm.seed
+        )
+        self.check_clients(len(federation.clients))
+        self._check_metric(federation)
+        return federation
+
+    def digest(self) -> str:
+        """SHA-256 of everything that decides the result."""
+        decisive = self.model_dump_json(exclude={"name", "description", "baselines"})
+        return hashlib.sha256(decisive.encode()).hexdigest()
+
+    def _check_metric(self, federation: Federation) -> None:
+        absent = "accuracy" if federation.labels is None else "mae"
+        if self.stop is not None and self.stop.metric == absent:
+            kind = "regression" if federation.labels is None else "classification"
+            raise PlanError(f"stop.metric: {kind} has no {absent}")

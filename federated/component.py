@@ -1,0 +1,35 @@
+"""What every part of an algorithm is made of: frozen, validated, pure."""
+
+from __future__ import annotations
+
+from typing import Generic, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+Vector = NDArray[np.float32]
+"""A model or an update: shape (parameters,), float32."""
+
+Metrics = dict[str, float]
+"""Named numbers, reported and never fed back into the method."""
+
+State = TypeVar("State")
+Result = TypeVar("Result")
+
+
+class Component(BaseModel):
+    """A member of a family: its fields are hyper-parameters, its methods are pure.
+
+    Unknown keys, NaN and infinity are refused when it is built.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Step(NamedTuple, Generic[State, Result]):
+    """What every stateful call returns: the next state, the result, and metrics about the call."""
+
+    state: State
+    result: Result
+    metrics: Metrics

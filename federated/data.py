@@ -1,0 +1,97 @@
+"""Data as the method sees them: rows that belong to clients, and rows that belong to nobody."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from federated.errors import DataError
+
+Rows = NDArray[np.int64]
+"""Indices into a dataset."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """Examples: ``x`` of shape (rows, *features) float32, ``y`` of shape (rows,), int32 or float32."""
+
+    x: NDArray[np.float32]
+    y: NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def take(self, rows: Rows) -> Split:
+        """The given rows, in the given order."""
+        return Split(self.x[rows], self.y[rows])
+
+
+def concatenate(splits: list[Split]) -> Split:
+    """All rows, one split after the other."""
+    return Split(
+        np.concatenate([split.x for split in splits]), np.concatenate([split.y for split in splits])
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dataset:
+    """What a source yields, checked when it is built.
+
+    ``labels`` names the classes of ``rows.y`` (0 … C-1), or is None for regression. ``keys`` is the natural
+    client of each row, or None. ``origin`` says where the rows came from, for error messages.
+
+    Raises:
+        DataError: there are no rows, lengths differ, a value is not finite, or a label is out of range.
+    """
+
+    rows: Split
+    labels: tuple[str, ...] | None
+    origin: str
+    keys: NDArray[np.str_] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.rows) == 0:
+            raise DataError(f"{self.origin}: there are no rows")
+        if len(self.rows.x) != len(self.rows.y):
+            raise DataError(
+                f"{self.origin}: {len(self.rows.x)} rows of features "
+                f"but {len(self.rows.y)} targets"
+            )
+        if self.keys is not None and len(self.keys) != len(self.rows):
+            raise DataError(
+                f"{self.origin}: {len(self.rows)} rows but {len(self.keys)} client keys"
+            )
+        if not np.isfinite(self.rows.x).all():
+            rows = np.flatnonzero(~np.isfinite(self.rows.x.reshape(len(self.rows), -1)).all(axis=1))
+            raise DataError(
+                f"{self.origin}: NaN or infinity in {len(rows)} rows, the first is row {rows[0]}; "
+                "fill or drop them"
+            )
+        self._check_targets()
+
+    def _check_targets(self) -> None:
+        targets = self.rows.y
+        if self.labels is None:
+            if not np.isfinite(targets).all():
+                raise DataError(f"{self.origin}: NaN or infinity among the targets")
+        elif len(self.labels) < 2:
+            raise DataError(
+                f"{self.origin}: a classifier needs at least 2 classes, got {list(self.labels)}"
+            )
+        elif targets.min() < 0 or targets.max() >= len(self.labels):
+            raise DataError(
+                f"{self.origin}: class numbers must lie in 0 … {len(self.labels) - 1}, "
+                f"got {targets.min()} … {targets.max()}"
+            )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Client:
+    """One party: the rows it trains on, and rows of its own that it only tests on."""
+
+    name: str
+    train: Split
+    test: Split

@@ -1,0 +1,60 @@
+"""What trains a model, seen from the method."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from federated.component import Metrics, Vector
+from federated.data import Client, Split
+from federated.local_optimizers import LocalTraining
+
+
+class Fitted(NamedTuple):
+    """A locally trained model, shape (parameters,), and what training says of itself."""
+
+    params: Vector
+    metrics: Metrics
+
+
+Scores = dict[str, NDArray[np.float32]]
+"""Named numbers an example, each of shape (rows,): ``loss``, and ``accuracy`` or ``mae``."""
+
+SMALLER_IS_BETTER = {"loss": True, "mae": True, "accuracy": False}
+"""Which way each score improves."""
+
+
+class Engine(Protocol):
+    """Trains and scores one architecture, whose weights are one flat vector.
+
+    The first ``trainable`` of ``size`` entries are trainable weights; the rest are moving statistics.
+    """
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def trainable(self) -> int: ...
+
+    def init(self, seed: int) -> Vector:
+        """Initial weights, shape (size,): a function of ``seed`` alone."""
+
+    def fit(
+        self, params: Vector, data: Split, work: LocalTraining, rng: np.random.Generator
+    ) -> Fitted:
+        """``params`` after local training on ``data``: a function of its arguments alone."""
+
+    def fit_cohort(
+        self,
+        params: Vector,
+        clients: Sequence[Client],
+        work: LocalTraining,
+        rngs: Sequence[np.random.Generator],
+    ) -> Iterator[Fitted]:
+        """``fit`` for each client from the same ``params``, in order; bit for bit the same as ``fit``."""
+
+    def score(self, params: Vector, data: Split) -> Scores:
+        """How well ``params`` do on each example."""

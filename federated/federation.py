@@ -1,0 +1,128 @@
+"""A data set divided between clients and the server, so that no row has two uses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from federated.component import Component
+from federated.data import Client, Dataset, Rows, Split
+from federated.errors import DataError
+from federated.partitions import Partition
+from federated.randomness import generator
+from federated.scaling import Affine, Scaling
+
+
+class Holdout(Component):
+    """Rows that nobody trains on, as shares.
+
+    ``test`` and ``validation`` are shares of all rows, and the server's: the first measures the final model, the
+    second steers stopping. ``client_test`` is the share of a client's own rows that it only tests on.
+    """
+
+    test: float = Field(default=0.2, gt=0, lt=1)
+    validation: float = Field(default=0.1, gt=0, lt=1)
+    client_test: float = Field(default=0.2, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _leave_rows_to_train_on(self) -> Holdout:
+        if self.test + self.validation >= 1:
+            raise ValueError(
+                f"test + validation must be below 1, got {self.test} + {self.validation}"
+            )
+        return self
+
+
+class ClientRows(NamedTuple):
+    """Which rows of the data set one client trains and tests on."""
+
+    train: Rows
+    test: Rows
+
+
+class Division(NamedTuple):
+    """Which rows of the data set are whose; every row appears once."""
+
+    test: Rows
+    validation: Rows
+    clients: dict[str, ClientRows]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Federation:
+    """The parties and their scaled data; ``labels`` is None for regression."""
+
+    clients: dict[str, Client]
+    validation: Split
+    test: Split
+    labels: tuple[str, ...] | None
+    scaling: Affine
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """The shape of one example."""
+        return self.test.x.shape[1:]
+
+    @property
+    def classes(self) -> int | None:
+        """How many classes there are; None for regression."""
+        return None if self.labels is None else len(self.labels)
+
+
+def divide(dataset: Dataset, partition: Partition, holdout: Holdout, seed: int) -> Division:
+    """Deals every row out, to the server or to one client.
+
+    Raises:
+        DataError: a part would be empty, or the partition cannot be made.
+    """
+    rows = generator(seed, 0, "holdout").permutation(len(dataset.rows))
+    cuts = np.round(np.cumsum([holdout.test, holdout.validation]) * len(rows)).astype(int)
+    test, validation, rest = np.split(rows, cuts)
+    for name, part in (("test", test), ("validation", validation)):
+        if len(part) == 0:
+            share = getattr(holdout, name)
+            raise DataError(
+                f"holdout.{name}: {share} of {len(rows)} rows is none; raise it or bring more rows"
+            )
+    dealt = partition.split(dataset, np.sort(rest), generator(seed, 0, "partition"))
+    clients = {
+        name: _divide_client(name, part, holdout, seed) for name, part in sorted(dealt.items())
+    }
+    return Division(test, validation, clients)
+
+
+def _divide_client(name: str, rows: Rows, holdout: Holdout, seed: int) -> ClientRows:
+    if len(rows) < 2:
+        raise DataError(
+            f"partition: client {name!r} has {len(rows)} rows and needs at least 2, "
+            "one to train and one to test on; leave it out or change the partition"
+        )
+    shuffled = generator(seed, 0, "client-holdout", name).permutation(rows)
+    tests = min(max(round(holdout.client_test * len(rows)), 1), len(rows) - 1)
+    return ClientRows(np.sort(shuffled[tests:]), np.sort(shuffled[:tests]))
+
+
+def federate(
+    dataset: Dataset, partition: Partition, holdout: Holdout, scaling: Scaling, seed: int
+) -> Federation:
+    """The parties with their data, scaled by what the training rows say.
+
+    Raises:
+        DataError: the data cannot be divided like that.
+    """
+    division = divide(dataset, partition, holdout, seed)
+    affine = scaling.fit([dataset.rows.take(rows.train) for rows in division.clients.values()])
+
+    def part(rows: Rows) -> Split:
+        return affine.apply(dataset.rows.take(rows))
+
+    clients = {
+        name: Client(name, part(rows.train), part(rows.test))
+        for name, rows in division.clients.items()
+    }
+    return Federation(
+        clients, part(division.validation), part(division.test), dataset.labels, affine
+    )

@@ -1,0 +1,163 @@
+"""The optimizers of local training: Keras' own, by their Keras names, arguments and defaults.
+
+These are descriptions; the engine builds the optimizer. A test compares every field with Keras' signature.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from federated.component import Component
+from federated.targets import Target
+
+
+class LocalOptimizer(Component):
+    """What every Keras optimizer takes."""
+
+    learning_rate: float = Field(default=0.001, gt=0)
+    weight_decay: float | None = None
+    clipnorm: float | None = Field(default=None, description="gradient norm limit, by variable")
+    clipvalue: float | None = Field(default=None, description="gradient limit, by element")
+    global_clipnorm: float | None = Field(default=None, description="gradient norm limit, over all")
+
+
+class Sgd(LocalOptimizer):
+    kind: Literal["sgd"] = "sgd"
+    learning_rate: float = Field(default=0.01, gt=0)
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+    nesterov: bool = False
+
+
+class RmsProp(LocalOptimizer):
+    kind: Literal["rmsprop"] = "rmsprop"
+    rho: float = 0.9
+    momentum: float = 0.0
+    epsilon: float = 1e-7
+    centered: bool = False
+
+
+class _AdamFamily(LocalOptimizer):
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-7
+
+
+class Adam(_AdamFamily):
+    kind: Literal["adam"] = "adam"
+    amsgrad: bool = False
+
+
+class AdamW(_AdamFamily):
+    kind: Literal["adamw"] = "adamw"
+    weight_decay: float | None = 0.004
+    amsgrad: bool = False
+
+
+class Adamax(_AdamFamily):
+    kind: Literal["adamax"] = "adamax"
+
+
+class Nadam(_AdamFamily):
+    kind: Literal["nadam"] = "nadam"
+
+
+class Lamb(_AdamFamily):
+    kind: Literal["lamb"] = "lamb"
+
+
+class Lion(LocalOptimizer):
+    kind: Literal["lion"] = "lion"
+    beta_1: float = 0.9
+    beta_2: float = 0.99
+
+
+class ScheduleFreeAdamW(_AdamFamily):
+    kind: Literal["schedulefreeadamw"] = "schedulefreeadamw"
+    learning_rate: float = Field(default=0.0025, gt=0)
+    epsilon: float = 1e-8
+    warmup_steps: int = 0
+
+
+class Adagrad(LocalOptimizer):
+    kind: Literal["adagrad"] = "adagrad"
+    initial_accumulator_value: float = 0.1
+    epsilon: float = 1e-7
+
+
+class Adadelta(LocalOptimizer):
+    kind: Literal["adadelta"] = "adadelta"
+    rho: float = 0.95
+    epsilon: float = 1e-7
+
+
+class Adafactor(LocalOptimizer):
+    kind: Literal["adafactor"] = "adafactor"
+    beta_2_decay: float = -0.8
+    epsilon_1: float = 1e-30
+    epsilon_2: float = 1e-3
+    clip_threshold: float = 1.0
+    relative_step: bool = True
+
+
+class Ftrl(LocalOptimizer):
+    kind: Literal["ftrl"] = "ftrl"
+    learning_rate_power: float = -0.5
+    initial_accumulator_value: float = 0.1
+    l1_regularization_strength: float = 0.0
+    l2_regularization_strength: float = 0.0
+    l2_shrinkage_regularization_strength: float = 0.0
+    beta: float = 0.0
+
+
+class Muon(LocalOptimizer):
+    kind: Literal["muon"] = "muon"
+    weight_decay: float | None = 0.004
+    momentum: float = 0.95
+    nesterov: bool = True
+    ns_steps: int = 5
+    adam_beta_1: float = 0.9
+    adam_beta_2: float = 0.999
+    adam_weight_decay: float = 0.004
+    epsilon: float = 1e-7
+
+
+class CustomOptimizer(Component):
+    """Your own ``keras.optimizers.Optimizer`` class; ``options`` are its arguments."""
+
+    kind: Literal["custom"] = "custom"
+    target: Target
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+AnyLocalOptimizer = Annotated[
+    Sgd
+    | RmsProp
+    | Adam
+    | AdamW
+    | Adamax
+    | Nadam
+    | Lamb
+    | Lion
+    | ScheduleFreeAdamW
+    | Adagrad
+    | Adadelta
+    | Adafactor
+    | Ftrl
+    | Muon
+    | CustomOptimizer,
+    Field(discriminator="kind"),
+]
+
+
+class LocalTraining(Component):
+    """What a client does with the global model: ``epochs`` passes over its rows in shuffled batches.
+
+    ``batch_size: null`` is one batch of all rows. The last batch of an epoch may be smaller. The optimizer
+    starts afresh in every round.
+    """
+
+    epochs: int = Field(default=1, ge=1)
+    batch_size: int | None = Field(default=32, ge=1)
+    optimizer: AnyLocalOptimizer = Sgd()

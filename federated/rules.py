@@ -1,0 +1,104 @@
+"""How the updates of a cohort become one vector."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from federated.component import Component, Step, Vector
+from federated.errors import PlanError
+from federated.targets import Target, resolve
+from federated.updates import Update
+
+
+class Rule(Component, ABC):
+    """An aggregation rule.
+
+    ``additive`` rules are sums: they hold one vector however many clients there are, and work on masked or
+    encrypted updates. The others hold the cohort's matrix.
+    """
+
+    additive: ClassVar[bool] = False
+
+    def init(self, size: int) -> Any:
+        """The state before round 1, for updates of ``size`` parameters."""
+        return None
+
+    @abstractmethod
+    def next(self, state: Any, updates: Iterable[Update]) -> Step[Any, Vector]:
+        """The aggregate, shape (parameters,).
+
+        Raises:
+            ValueError: there are too few updates.
+        """
+
+
+def _weighted_sum(
+    updates: Iterable[Update], weight: Callable[[Update], float]
+) -> tuple[Vector | None, float]:
+    """Σ wᵢδᵢ and Σ wᵢ, in one pass and two vectors of memory; None where there is no update."""
+    total: Vector | None = None
+    weights = 0.0
+    for update in updates:
+        term = update.delta * np.float32(weight(update))
+        total = term if total is None else np.add(total, term, out=total)
+        weights += weight(update)
+    return total, weights
+
+
+class Mean(Rule):
+    """Σδ / N: every client counts the same, whatever its size. The textbook's federated averaging."""
+
+    kind: Literal["mean"] = "mean"
+    additive: ClassVar[bool] = True
+
+    def next(self, state: Any, updates: Iterable[Update]) -> Step[Any, Vector]:
+        total, count = _weighted_sum(updates, lambda update: 1.0)
+        if total is None:
+            raise ValueError("mean needs at least 1 update, got 0")
+        return Step(state, total / np.float32(count), {})
+
+
+class WeightedMean(Rule):
+    """Σnδ / Σn: clients count by their number of training examples (McMahan et al. 2017, FedAvg)."""
+
+    kind: Literal["weighted_mean"] = "weighted_mean"
+    additive: ClassVar[bool] = True
+
+    def next(self, state: Any, updates: Iterable[Update]) -> Step[Any, Vector]:
+        total, weights = _weighted_sum(updates, lambda update: update.weight)
+        if total is None:
+            raise ValueError("weighted_mean needs at least 1 update, got 0")
+        if not weights > 0:
+            raise ValueError(f"weighted_mean needs a positive total weight, got {weights}")
+        return Step(state, total / np.float32(weights), {})
+
+
+class CustomRule(Rule):
+    """Your own rule: ``target`` names a ``Rule`` class, ``options`` are its fields."""
+
+    kind: Literal["custom"] = "custom"
+    target: Target
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @cached_property
+    def rule(self) -> Rule:
+        """The rule that ``target`` names."""
+        rule = resolve(self.target)(**self.options)
+        if not isinstance(rule, Rule):
+            raise PlanError(f"target {self.target!r}: expected a Rule, got {type(rule).__name__}")
+        return rule
+
+    def init(self, size: int) -> Any:
+        return self.rule.init(size)
+
+    def next(self, state: Any, updates: Iterable[Update]) -> Step[Any, Vector]:
+        return self.rule.next(state, updates)
+
+
+AnyRule = Annotated[Mean | WeightedMean | CustomRule, Field(discriminator="kind")]

@@ -1,0 +1,81 @@
+"""How features are scaled before training; the served model repeats it, so that callers send raw rows."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from federated.component import Component
+from federated.data import Split
+
+
+class Affine(NamedTuple):
+    """x ↦ (x - ``mean``) / ``std``, each a number a feature: shape (*features,)."""
+
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+
+    def apply(self, split: Split) -> Split:
+        """The split with scaled features."""
+        return Split((split.x - self.mean) / self.std, split.y)
+
+
+class Scaling(Component, ABC):
+    """A way to find the numbers to scale by, from training rows only."""
+
+    @abstractmethod
+    def fit(self, clients: Sequence[Split]) -> Affine:
+        """The numbers, found from what clients may reveal: counts and sums, no rows."""
+
+
+def _fill(shape: tuple[int, ...], mean: float, std: float) -> Affine:
+    return Affine(np.full(shape, mean, np.float32), np.full(shape, std, np.float32))
+
+
+class AsIs(Scaling):
+    """Features as they come."""
+
+    kind: Literal["as_is"] = "as_is"
+
+    def fit(self, clients: Sequence[Split]) -> Affine:
+        return _fill(clients[0].x.shape[1:], 0.0, 1.0)
+
+
+class Divide(Scaling):
+    """Features divided by a known number, as 255 for bytes."""
+
+    kind: Literal["divide"] = "divide"
+    by: float = Field(gt=0)
+
+    def fit(self, clients: Sequence[Split]) -> Affine:
+        return _fill(clients[0].x.shape[1:], 0.0, self.by)
+
+
+class Standardize(Scaling):
+    """Features to mean 0 and standard deviation 1 over all clients' training rows.
+
+    Two exchanges find them: counts and sums, then sums of squared deviations from the common mean. The result
+    is that of the pooled rows. A constant feature is only centred.
+    """
+
+    kind: Literal["standardize"] = "standardize"
+
+    def fit(self, clients: Sequence[Split]) -> Affine:
+        count = sum(len(split) for split in clients)
+        mean = self._sum(clients, 0.0) / count
+        variance = self._sum(clients, mean, power=2) / count
+        std = np.sqrt(variance)
+        std[std <= 1e-7 * np.abs(mean)] = 1.0
+        return Affine(mean.astype(np.float32), std.astype(np.float32))
+
+    def _sum(self, clients: Sequence[Split], centre: Any, power: int = 1) -> NDArray[np.float64]:
+        sums = [((split.x.astype(np.float64) - centre) ** power).sum(axis=0) for split in clients]
+        return np.asarray(np.sum(sums, axis=0), dtype=np.float64)
+
+
+AnyScaling = Annotated[AsIs | Divide | Standardize, Field(discriminator="kind")]

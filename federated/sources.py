@@ -1,0 +1,191 @@
+"""Where the rows come from. Libraries that read files are imported when a source is read, not before."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from difflib import get_close_matches
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from federated.component import Component
+from federated.data import Dataset, Split
+from federated.errors import DataError
+from federated.randomness import generator
+from federated.targets import Target, resolve
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Source(Component, ABC):
+    """A data set, named in a plan."""
+
+    @abstractmethod
+    def load(self) -> Dataset:
+        """Reads the rows; the same rows in the same order each time.
+
+        Raises:
+            DataError: the data are absent or unusable.
+        """
+
+
+def _bundled(file: str, **reading: Any) -> NDArray[np.float64]:
+    """A table that scikit-learn carries, without importing scikit-learn: that takes longer than all else in a check."""
+    package = find_spec("sklearn")
+    if package is None or not package.submodule_search_locations:
+        raise DataError(f"data: {file} comes with scikit-learn, which is not installed")
+    path = Path(package.submodule_search_locations[0], "datasets", "data", file)
+    return np.loadtxt(path, delimiter=",", **reading)
+
+
+class Digits(Source):
+    """1,797 handwritten digits, 8 × 8 grey levels from 0 to 16 (Alpaydin & Kaynak 1998, UCI)."""
+
+    kind: Literal["digits"] = "digits"
+
+    def load(self) -> Dataset:
+        table = _bundled("digits.csv.gz")
+        images = table[:, :-1].reshape(-1, 8, 8, 1)
+        rows = Split(images.astype(np.float32), table[:, -1].astype(np.int32))
+        return Dataset(rows, tuple(str(digit) for digit in range(10)), "data.digits")
+
+
+class BreastCancer(Source):
+    """569 patients, 30 measurements of cell nuclei, malignant or benign (Street et al. 1993, UCI)."""
+
+    kind: Literal["breast_cancer"] = "breast_cancer"
+
+    def load(self) -> Dataset:
+        table = _bundled("breast_cancer.csv", skiprows=1)
+        rows = Split(table[:, :-1].astype(np.float32), table[:, -1].astype(np.int32))
+        return Dataset(rows, ("malignant", "benign"), "data.breast_cancer")
+
+
+class Line(Source):
+    """The textbook's regression: each client has ``points`` of y = ``slope`` x + ``intercept`` + N(0, ``noise``²).
+
+    x is uniform on [-2, 2].
+    """
+
+    kind: Literal["line"] = "line"
+    clients: int = Field(default=5, ge=1)
+    points: int = Field(default=100, ge=3)
+    slope: float = 2.0
+    intercept: float = 1.0
+    noise: float = Field(default=1.0, ge=0)
+    seed: int = Field(default=0, ge=0)
+
+    def load(self) -> Dataset:
+        rng = generator(self.seed, 0, "line")
+        count = self.clients * self.points
+        x = rng.uniform(-2, 2, size=(count, 1)).astype(np.float32)
+        y = self.slope * x[:, 0] + self.intercept + rng.normal(0, self.noise, size=count)
+        keys = np.repeat([f"client-{number}" for number in range(self.clients)], self.points)
+        return Dataset(Split(x, y.astype(np.float32)), None, "data.line", keys)
+
+
+class Csv(Source):
+    """Your own table: one row an example, a header line, numbers in the feature columns.
+
+    ``features: null`` takes every column but the target and the client column. Classes are the distinct values of
+    the target, sorted.
+    """
+
+    kind: Literal["csv"] = "csv"
+    path: Path
+    target: str
+    task: Literal["classification", "regression"] = "classification"
+    features: tuple[str, ...] | None = None
+    client: str | None = Field(default=None, description="column that says whose row it is")
+
+    def load(self) -> Dataset:
+        table = self._read()
+        for field, column in (("target", self.target), ("client", self.client)):
+            if column is not None:
+                self._check(f"data.csv.{field}", column, table)
+        names = self.features or tuple(
+            str(name) for name in table.columns if name not in (self.target, self.client)
+        )
+        for name in names:
+            self._check("data.csv.features", name, table)
+        features = self._numbers("data.csv.features", table[list(names)])
+        keys = None if self.client is None else table[self.client].astype(str).to_numpy(np.str_)
+        targets, labels = self._targets(table)
+        return Dataset(Split(features, targets), labels, f"data.csv {self.path}", keys)
+
+    def _read(self) -> pd.DataFrame:
+        import pandas as pd
+
+        try:
+            table = pd.read_csv(self.path)
+        except FileNotFoundError as error:
+            raise DataError(
+                f"data.csv.path: there is no file {self.path}; "
+                f"name your own table, for example --set data.path=table.csv"
+            ) from error
+        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+            raise DataError(f"data.csv.path: {self.path} is no CSV table ({error})") from error
+        except OSError as error:
+            raise DataError(
+                f"data.csv.path: cannot read {self.path} ({error.strerror})"
+            ) from error
+        missing = table.isna().any(axis=1)
+        if missing.any():
+            columns = [str(name) for name in table.columns[table.isna().any()]]
+            raise DataError(
+                f"data.csv.path: {int(missing.sum())} rows of {self.path} have no value in "
+                f"{', '.join(columns)}; fill or drop them"
+            )
+        return table
+
+    def _check(self, field: str, column: str, table: pd.DataFrame) -> None:
+        columns = [str(name) for name in table.columns]
+        if column not in columns:
+            close = get_close_matches(column, columns)
+            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(columns)}"
+            raise DataError(f"{field}: {self.path} has no column {column!r}; {hint}")
+
+    def _numbers(self, field: str, table: pd.DataFrame) -> NDArray[np.float32]:
+        words = [
+            str(name) for name in table.columns if table[name].dtype.kind not in "iufb"
+        ]
+        if words:
+            raise DataError(
+                f"{field}: expected numbers, got text in {', '.join(words)}; "
+                "encode them as numbers or leave them out of features"
+            )
+        return table.to_numpy(np.float32)
+
+    def _targets(self, table: pd.DataFrame) -> tuple[NDArray[Any], tuple[str, ...] | None]:
+        column = table[self.target]
+        if self.task == "regression":
+            return self._numbers("data.csv.target", column.to_frame())[:, 0], None
+        labels, codes = np.unique(column.to_numpy(), return_inverse=True)
+        return codes.astype(np.int32), tuple(str(label) for label in labels)
+
+
+class CustomSource(Source):
+    """Your own loader: ``target`` names a function that takes ``options`` and returns a ``Dataset``."""
+
+    kind: Literal["custom"] = "custom"
+    target: Target
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    def load(self) -> Dataset:
+        dataset = resolve(self.target)(**self.options)
+        if not isinstance(dataset, Dataset):
+            raise DataError(
+                f"data.custom.target: {self.target} must return a federated.data.Dataset, "
+                f"got {type(dataset).__name__}"
+            )
+        return dataset
+
+
+AnySource = Annotated[
+    Digits | BreastCancer | Line | Csv | CustomSource, Field(discriminator="kind")
+]

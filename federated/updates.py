@@ -1,0 +1,46 @@
+"""The only message that a client sends up."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from federated.component import Metrics, Vector
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Update:
+    """One client's contribution to one round.
+
+    ``delta`` is the trained model minus the global one, shape (parameters,); ``weight`` is the number of
+    training examples behind it; ``metrics`` are the client's own numbers; ``extras`` are vectors that a
+    rule or transform asks for.
+    """
+
+    client: str
+    delta: Vector
+    weight: float
+    metrics: Metrics = field(default_factory=dict)
+    extras: dict[str, Vector] = field(default_factory=dict)
+
+    @property
+    def finite(self) -> bool:
+        """Whether every number in it is finite."""
+        return bool(np.isfinite(self.weight) and np.isfinite(self.delta).all())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its vectors on the wire."""
+        return self.delta.nbytes + sum(vector.nbytes for vector in self.extras.values())
+
+
+def l2_norm(vector: Vector) -> float:
+    """The Euclidean norm, accumulated in float64."""
+    return float(np.sqrt(np.einsum("i,i", vector, vector, dtype=np.float64)))
+
+
+def digest(vector: Vector) -> str:
+    """SHA-256 of a vector's little-endian float32 bytes: the identity of a model's weights."""
+    return hashlib.sha256(vector.astype("<f4", copy=False).tobytes()).hexdigest()

@@ -1,0 +1,167 @@
+"""The main flow: one plan, round after round, to a registered model."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple
+
+from prefect import flow, get_run_logger
+from prefect.states import Cancelled, State
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from configs import environment
+from configs.plan import Plan
+from federated.component import Metrics
+from federated.rounds import ServerState, initial_state
+from federated.stopping import StopReason
+from federated.updates import Update
+from flows.one_at_a_time import one_training_of
+from flows.registration import Registration, registration
+from flows.stopwatch import Stopwatch
+from flows.watching import watcher
+from tasks.baselines import Baseline, pooled, train_baselines
+from tasks.loading import load_training
+from tasks.progress import ProgressArtifact
+from tasks.registering import publish_results
+from tasks.round_tasks import (
+    aggregate_updates,
+    clip_updates,
+    evaluate_model,
+    select_clients,
+    train_clients,
+)
+from tasks.summary import Summary, publish_summary, summarise
+from tasks.tracking import require_mlflow
+from tasks.training import At, RoundReport, Sealed, Training
+
+
+class Outcome(NamedTuple):
+    """Where the rounds ended."""
+
+    state: ServerState
+    reports: list[RoundReport]
+    reason: StopReason
+
+
+@flow(
+    name="train",
+    flow_run_name="{plan.name}",
+    persist_result=False,
+    # One thread more than training uses: registration runs beside it.
+    task_runner=ThreadPoolTaskRunner(max_workers=environment.workers() + 1),  # type: ignore[arg-type]
+)
+def train(plan: Plan) -> Summary | State[Any]:
+    """Trains ``plan`` to its end and registers the model of every round.
+
+    Ctrl-C ends the run as cancelled and its MLflow run as killed; the versions that are registered stay.
+
+    Raises:
+        InputError: the plan or the data are wrong.
+        TrainingError: a round cannot go on.
+        TrackingError: MLflow cannot be reached, or cannot store.
+    """
+    started = time.monotonic()
+    require_mlflow()
+    try:
+        with one_training_of(plan.name):
+            training = load_training(plan).value
+            watcher().begins(plan, training.engine.size)
+            with registration(training) as registering:
+                return _train(training, registering, started)
+    except KeyboardInterrupt:
+        return Cancelled(message="stopped by the user")
+
+
+def _train(training: Training, registering: Registration, started: float) -> Summary:
+    outcome = _run_rounds(training, registering, started)
+    baselines = _run_baselines(training, len(outcome.reports))
+    summary = summarise(
+        training,
+        params=outcome.state.params,
+        reports=outcome.reports,
+        baselines=baselines,
+        run_id=registering.registrar.value.run.run_id,
+        version=registering.settle(),
+        stop_reason=outcome.reason,
+        seconds=time.monotonic() - started,
+    )
+    publish_results(
+        registering.registrar, training, outcome.state.params, summary, Sealed(outcome.reports)
+    )
+    publish_summary(summary, outcome.reports)
+    return summary
+
+
+def _run_rounds(training: Training, registering: Registration, started: float) -> Outcome:
+    plan, reports = training.plan, list[RoundReport]()
+    progress = ProgressArtifact(plan.name, plan.rounds)
+    state = initial_state(plan.algorithm, training.engine)
+    reason: StopReason | None = None
+    while reason is None:
+        state, report = _run_round(training, state)
+        reports.append(report)
+        registering.submit(At(plan.name, report.round), state.params, report)
+        progress.done(report.round)
+        watcher().round_done(report)
+        get_run_logger().info("%s", report)
+        reason = _stop_reason(plan, [report.metrics for report in reports], started)
+    registering.settle()
+    progress.finish()
+    return Outcome(state, reports, reason)
+
+
+def _run_round(training: Training, state: ServerState) -> tuple[ServerState, RoundReport]:
+    at = At(training.plan.name, state.round + 1)
+    watch = Stopwatch()
+    cohort = select_clients(training, at).value
+    watch.lap("select")
+    updates = _train_cohort(training, at, state, cohort)
+    watch.lap("train")
+    encoded = clip_updates(training, at, Sealed(updates))
+    watch.lap("clip")
+    aggregated = aggregate_updates(training, at, Sealed(state), encoded).value
+    watch.lap("aggregate")
+    evaluated = evaluate_model(training, at, aggregated.state.params).value
+    watch.lap("evaluate")
+    traffic = {
+        "cohort": float(len(cohort)),
+        "left_out": float(len(aggregated.left_out)),
+        "bytes_down": float(state.params.nbytes * len(cohort)),
+        "bytes_up": float(sum(update.nbytes for update in encoded.value)),
+    }
+    metrics = evaluated.metrics | aggregated.metrics | traffic | watch.seconds()
+    report = RoundReport(at.round, cohort, aggregated.left_out, metrics, evaluated.per_client)
+    return aggregated.state, report
+
+
+def _train_cohort(
+    training: Training, at: At, state: ServerState, cohort: tuple[str, ...]
+) -> list[Update]:
+    """The cohort in shards, side by side. How it is cut does not change the updates."""
+    count = min(environment.workers(), len(cohort))
+    shards = [
+        train_clients.submit(training, at, shard, state.params, Sealed(cohort[shard::count]))
+        for shard in range(count)
+    ]
+    return [update for shard in shards for update in shard.result().value]
+
+
+def _run_baselines(training: Training, rounds: int) -> dict[str, Baseline]:
+    plan = training.plan
+    if not plan.baselines:
+        return {}
+    watcher().compares()
+    parties = [pooled(training), *training.federation.clients.values()]
+    count = min(environment.workers(), len(parties))
+    shards = [
+        train_baselines.submit(training, plan.name, shard, rounds, Sealed(parties[shard::count]))
+        for shard in range(count)
+    ]
+    return {
+        name: baseline for shard in shards for name, baseline in shard.result().value.items()
+    }
+
+
+def _stop_reason(plan: Plan, history: list[Metrics], started: float) -> StopReason | None:
+    early = plan.stop and plan.stop.reason(history, time.monotonic() - started)
+    return early or ("rounds" if len(history) >= plan.rounds else None)

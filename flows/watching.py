@@ -1,0 +1,55 @@
+"""How a caller in the same process follows a training as it goes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Protocol
+
+from configs.plan import Plan
+from tasks.training import RoundReport
+
+
+class Watcher(Protocol):
+    """Hears what a training does; must return quickly."""
+
+    def begins(self, plan: Plan, parameters: int) -> None:
+        """The data are loaded and the model is built."""
+
+    def round_done(self, report: RoundReport) -> None:
+        """A round is over."""
+
+    def compares(self) -> None:
+        """Rounds are over; the baselines train."""
+
+
+class Unwatched:
+    """Nobody follows."""
+
+    def begins(self, plan: Plan, parameters: int) -> None:
+        return None
+
+    def round_done(self, report: RoundReport) -> None:
+        return None
+
+    def compares(self) -> None:
+        return None
+
+
+_watcher: ContextVar[Watcher] = ContextVar("watcher", default=Unwatched())
+
+
+@contextlib.contextmanager
+def watched_by(watcher: Watcher) -> Iterator[None]:
+    """Trainings started inside are followed by ``watcher``."""
+    token = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
+
+
+def watcher() -> Watcher:
+    """Who follows the training that runs here."""
+    return _watcher.get()

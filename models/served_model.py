@@ -1,0 +1,50 @@
+"""The model that leaves the training: raw rows in, probabilities or a value out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from federated.component import Vector
+from federated.scaling import Affine
+from models.layout import Layout
+from models.objectives import objective
+from models.specs import Model, Shape
+
+
+class ServedModel:
+    """An architecture with its scaling in front and its activation behind, built once for many sets of weights.
+
+    Not for use from several threads at a time.
+    """
+
+    def __init__(self, spec: Model, inputs: Shape, classes: int | None, scaling: Affine) -> None:
+        self._core = spec.build(inputs, classes)
+        self._layout = Layout(self._core)
+        rows = keras.Input(inputs)
+        outputs = self._core(_scaling_layer(scaling)(rows))
+        activation = objective(classes).activation()
+        self.model = keras.Model(rows, outputs if activation is None else activation(outputs))
+
+    @property
+    def output_units(self) -> int:
+        """Width of a prediction."""
+        return int(self.model.output_shape[-1])
+
+    def save(self, params: Vector, path: Path) -> None:
+        """Writes a ``.keras`` file of stock layers."""
+        self._layout.write(self._core, params)
+        self.model.save(path)
+
+    def predict(self, params: Vector, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Predictions for raw rows, shape (rows, output_units)."""
+        self._layout.write(self._core, params)
+        return np.asarray(self.model(rows, training=False))
+
+
+def _scaling_layer(scaling: Affine) -> keras.Layer:
+    axes = tuple(range(1, scaling.mean.ndim + 1))
+    return keras.layers.Normalization(axes, mean=scaling.mean, variance=scaling.std**2)

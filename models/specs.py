@@ -1,0 +1,127 @@
+"""Architectures that a plan can name. Keras is imported when one is built, not before."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from federated.component import Component
+from federated.errors import PlanError
+from federated.targets import Target, resolve
+
+if TYPE_CHECKING:
+    import keras
+
+Shape = tuple[int, ...]
+
+
+def output_units(classes: int | None) -> int:
+    """Width of the output: one logit for two classes, one a class for more, one value for regression."""
+    return classes if classes is not None and classes > 2 else 1
+
+
+class Model(Component, ABC):
+    """An architecture. Its output is linear: logits, or the regressed value."""
+
+    @abstractmethod
+    def build(self, inputs: Shape, classes: int | None) -> keras.Model:
+        """A new Keras model for examples of shape ``inputs``; ``classes`` is None for regression."""
+
+    @abstractmethod
+    def parameters(self, inputs: Shape, classes: int | None) -> int:
+        """How many numbers the model has, trainable or moving."""
+
+
+class _Dense(Model):
+    """A flat input, fully connected hidden layers, and the output."""
+
+    @property
+    def _widths(self) -> tuple[int, ...]:
+        return ()
+
+    def build(self, inputs: Shape, classes: int | None) -> keras.Model:
+        import keras
+
+        hidden = [keras.layers.Dense(width, activation="relu") for width in self._widths]
+        output = keras.layers.Dense(output_units(classes), name="output")
+        return keras.Sequential([keras.Input(inputs), keras.layers.Flatten(), *hidden, output])
+
+    def parameters(self, inputs: Shape, classes: int | None) -> int:
+        widths = (math.prod(inputs), *self._widths, output_units(classes))
+        return sum((before + 1) * after for before, after in zip(widths, widths[1:], strict=False))
+
+
+class Linear(_Dense):
+    """Linear regression: one output, squared error."""
+
+    kind: Literal["linear"] = "linear"
+
+    def build(self, inputs: Shape, classes: int | None) -> keras.Model:
+        if classes is not None:
+            raise PlanError("model.linear: the target has classes; use logistic or mlp")
+        return super().build(inputs, classes)
+
+
+class Logistic(_Dense):
+    """Logistic regression, multinomial above two classes, cross-entropy."""
+
+    kind: Literal["logistic"] = "logistic"
+
+    def build(self, inputs: Shape, classes: int | None) -> keras.Model:
+        if classes is None:
+            raise PlanError("model.logistic: the target has no classes; use linear or mlp")
+        return super().build(inputs, classes)
+
+
+class Mlp(_Dense):
+    """A multi-layer perceptron with ReLU; ``hidden: [200, 200]`` is the FedAvg paper's 2NN."""
+
+    kind: Literal["mlp"] = "mlp"
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = (64,)
+
+    @property
+    def _widths(self) -> tuple[int, ...]:
+        return self.hidden
+
+
+class CustomModel(Model):
+    """Your own model: ``target`` names ``build(inputs, classes, **options) -> keras.Model``.
+
+    The output layer must be linear: one logit for two classes, one a class for more, one value for regression.
+    """
+
+    kind: Literal["custom"] = "custom"
+    target: Target
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    def build(self, inputs: Shape, classes: int | None) -> keras.Model:
+        import keras
+
+        model = resolve(self.target)(inputs, classes, **self.options)
+        if not isinstance(model, keras.Model):
+            raise PlanError(
+                f"model.custom.target: {self.target} must return a keras.Model, "
+                f"got {type(model).__name__}"
+            )
+        expected = (None, output_units(classes))
+        if not model.built or tuple(model.output_shape) != expected:
+            shape = model.output_shape if model.built else "an unbuilt model"
+            raise PlanError(
+                f"model.custom.target: {self.target} must end in shape {expected}, got {shape}"
+            )
+        ending = getattr(getattr(model.layers[-1], "activation", None), "__name__", "linear")
+        if ending in ("sigmoid", "softmax"):
+            raise PlanError(
+                f"model.custom.target: {self.target} ends in {ending}; end in a linear layer, "
+                "the loss and the served model add it"
+            )
+        return model
+
+    def parameters(self, inputs: Shape, classes: int | None) -> int:
+        return int(self.build(inputs, classes).count_params())
+
+
+AnyModel = Annotated[Linear | Logistic | Mlp | CustomModel, Field(discriminator="kind")]

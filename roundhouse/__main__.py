@@ -1,0 +1,5 @@
+"""``python -m roundhouse``."""
+
+from roundhouse.cli import app
+
+app()

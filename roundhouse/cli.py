@@ -1,0 +1,203 @@
+"""``roundhouse``: train, check and look. Heavy libraries are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from configs import environment
+from configs.loading import load_plan, shipped
+from federated.errors import InputError, TrackingError, TrainingError
+from roundhouse.streams import Streams, clean_streams
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Trains one model across parties that may not pool their data.",
+    epilog="Exit codes: 0 done, 1 training failed, 2 bad plan or input, 130 stopped by Ctrl-C.",
+)
+
+PlanArgument = Annotated[str, typer.Argument(metavar="PLAN", help="A shipped name, or a path.")]
+SetOption = Annotated[
+    list[str],
+    typer.Option("--set", metavar="PATH=VALUE", help="Changes a field, e.g. rounds=5. Repeatable."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks and libraries' logs.")]
+
+_FAILED, _BAD_INPUT, _STOPPED = 1, 2, 130
+
+
+@app.callback()
+def _prepare() -> None:
+    environment.quieten()
+    sys.path.append(os.getcwd())  # for a plan's own code; the project's own modules come first
+
+
+@app.command()
+def train(
+    plan: PlanArgument,
+    set_: SetOption = [],  # noqa: B006 - Typer reads the default
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Trains a plan and registers the model of every round."""
+    with clean_streams(debug) as streams, _one_line_errors(streams, debug):
+        from roundhouse.training import run_training
+
+        summary = run_training(load_plan(plan, set_), streams.err)
+        if as_json:
+            streams.out.file.write(summary.model_dump_json() + "\n")
+            return
+        from roundhouse.display import next_steps, outcome
+
+        for part in (*outcome(summary), *next_steps(summary)):
+            streams.out.print(part, highlight=False, soft_wrap=isinstance(part, str))
+
+
+@app.command()
+def check(
+    plan: PlanArgument,
+    set_: SetOption = [],  # noqa: B006
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Validates a plan and its data; prints it in full, and what it will cost."""
+    with clean_streams(debug) as streams, _one_line_errors(streams, debug):
+        import yaml
+
+        from roundhouse.estimate import estimate
+
+        loaded = load_plan(plan, set_)
+        cost = estimate(loaded, loaded.federation())._asdict()
+        resolved = loaded.model_dump(mode="json")
+        if as_json:
+            streams.out.file.write(json.dumps({"plan": resolved, "estimate": cost}) + "\n")
+            return
+        streams.out.print(yaml.safe_dump(resolved, sort_keys=False), markup=False, soft_wrap=True)
+        for name, amount in cost.items():
+            text = _megabytes(amount) if "bytes" in name else f"{amount:,}"
+            streams.out.print(f"{_LABELS[name]:24}{text}", highlight=False)
+
+
+@app.command()
+def plans() -> None:
+    """Lists the plans that ship with Roundhouse."""
+    rows = [
+        {"plan": name, "description": load_plan(name).description, "file": str(path)}
+        for name, path in shipped().items()
+    ]
+    with clean_streams(debug=True) as streams:
+        _show(streams, rows, as_json=False)
+
+
+@app.command()
+def runs(
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Lists past trainings."""
+    with clean_streams(debug) as streams, _one_line_errors(streams, debug):
+        from tasks.catalog import list_runs
+
+        _show(streams, list_runs(limit), as_json)
+
+
+@app.command()
+def models(as_json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Lists registered models, and where their latest version is."""
+    with clean_streams(debug) as streams, _one_line_errors(streams, debug):
+        from tasks.catalog import list_models
+
+        _show(streams, list_models(), as_json)
+
+
+@app.command()
+def up(
+    prefect_port: Annotated[int, typer.Option(help="Port of the Prefect UI.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow UI.")] = 5000,
+) -> None:
+    """Starts the Prefect server, the MLflow UI and a worker for the deployments; Ctrl-C stops them."""
+    with clean_streams(debug=True) as streams, _one_line_errors(streams, debug=False):
+        from roundhouse.services import run_services
+
+        run_services(prefect_port, mlflow_port, streams.out)
+
+
+_LABELS = {
+    "clients": "clients",
+    "cohort": "clients a round",
+    "train_rows": "training rows",
+    "parameters": "parameters",
+    "bytes_down": "down a round",
+    "bytes_up": "up a round",
+    "memory_bytes": "memory, about",
+}
+
+
+@contextlib.contextmanager
+def _one_line_errors(streams: Streams, debug: bool) -> Iterator[None]:
+    """Ends the command with the right exit code, and a message in place of a traceback."""
+    try:
+        yield
+    except InputError as error:
+        _fail(streams, error, debug, _BAD_INPUT)
+    except (TrainingError, TrackingError) as error:
+        _fail(streams, error, debug, _FAILED)
+    except KeyboardInterrupt:
+        streams.err.print("stopped")
+        raise typer.Exit(_STOPPED) from None
+    except typer.Exit:
+        raise
+    except Exception as error:
+        if debug:
+            raise
+        streams.err.print(
+            f"[red]error:[/] {escape(f'{type(error).__name__}: {error}')}\n"
+            f"{escape(str(environment.log_file()))} has more; --debug shows all of it",
+            soft_wrap=True,
+        )
+        raise typer.Exit(_FAILED) from error
+
+
+def _fail(streams: Streams, error: Exception, debug: bool, code: int) -> None:
+    if debug:
+        streams.err.print_exception()
+    for line in str(error).splitlines():
+        streams.err.print(f"[red]error:[/] {escape(line)}", soft_wrap=True, highlight=False)
+    raise typer.Exit(code) from error
+
+
+def _show(streams: Streams, rows: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        streams.out.file.write(json.dumps(rows) + "\n")
+        return
+    if not rows:
+        streams.out.print("nothing yet; try: roundhouse train quickstart")
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in rows[0]:
+        table.add_column(heading.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(_cell(value)) for value in row.values()))
+    streams.out.print(table, highlight=False)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _megabytes(amount: int) -> str:
+    return f"{amount / 2**20:,.2f} MiB"

@@ -1,0 +1,172 @@
+"""A training as it goes, and its outcome."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.table import Table
+
+from configs import environment
+from configs.plan import Plan
+from flows.watching import Watcher
+from tasks.summary import Summary
+from tasks.training import RoundReport
+
+_SCORES = ("loss", "accuracy", "mae", "epsilon")
+
+
+class Display(Watcher, Protocol):
+    """Shows a training to a person."""
+
+    def says(self, phase: str) -> None:
+        """What happens now, outside rounds."""
+
+
+class Clock:
+    """Seconds a round so far, and what is left at that pace. Round 1 compiles: it counts only while it is alone."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._first = 0
+
+    def pace(self, round: int, rounds: int) -> str:
+        """Such as ``0.21 s/round  4 s left``; to call after every round."""
+        now = time.monotonic()
+        seconds = (now - self._began) / (round - self._first)
+        if round == 1:
+            self._began, self._first = now, 1
+        return f"{seconds:.2f} s/round  {round_duration(seconds * (rounds - round))} left"
+
+
+def round_duration(seconds: float) -> str:
+    """Such as ``4 s``, ``3 min`` or ``2.5 h``."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+def line(report: RoundReport, rounds: int, pace: str) -> str:
+    """A round in one line."""
+    scores = [f"{name} {report.metrics[name]:.4f}" for name in _SCORES if name in report.metrics]
+    parts = [f"round {report.round}/{rounds}", f"{len(report.cohort)} clients", *scores, pace]
+    if report.left_out:
+        parts.append(f"left out (NaN or infinity): {', '.join(report.left_out)}")
+    return "  ".join(parts)
+
+
+class LineDisplay:
+    """Plain lines, for logs."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._rounds, self._clock = console, 0, Clock()
+
+    def says(self, phase: str) -> None:
+        self._print(phase)
+
+    def begins(self, plan: Plan, parameters: int) -> None:
+        self._rounds, self._clock = plan.rounds, Clock()
+        self._print(f"{plan.name}: {parameters:,} parameters, up to {plan.rounds} rounds")
+
+    def round_done(self, report: RoundReport) -> None:
+        self._print(line(report, self._rounds, self._clock.pace(report.round, self._rounds)))
+
+    def compares(self) -> None:
+        self._print("training each client alone and all rows pooled, for comparison")
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+class LiveDisplay:
+    """One line that moves, for terminals."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._clock = progress, Clock()
+        self._bar: TaskID = progress.add_task("", total=None)
+        self._rounds = 0
+
+    def says(self, phase: str) -> None:
+        self._progress.update(self._bar, description=phase)
+
+    def begins(self, plan: Plan, parameters: int) -> None:
+        self._rounds, self._clock = plan.rounds, Clock()
+        self._progress.update(self._bar, total=plan.rounds, description=f"{plan.name}: round 1")
+
+    def round_done(self, report: RoundReport) -> None:
+        pace = self._clock.pace(report.round, self._rounds)
+        text = line(report, self._rounds, pace)
+        self._progress.update(self._bar, completed=report.round, description=text)
+        if report.left_out:
+            self._progress.print(text)
+
+    def compares(self) -> None:
+        self.says("training each client alone and all rows pooled, for comparison")
+
+
+@contextlib.contextmanager
+def displayed(console: Console) -> Iterator[Display]:
+    """A live display on a terminal, plain lines elsewhere."""
+    if not console.is_terminal:
+        yield LineDisplay(console)
+        return
+    columns = (SpinnerColumn(), BarColumn(bar_width=20), TextColumn("{task.description}", markup=False))
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield LiveDisplay(progress)
+
+
+def outcome(summary: Summary) -> Iterator[Table | str]:
+    """The summary, to print."""
+    score = "accuracy" if "test_accuracy" in summary.metrics else "mae"
+    yield (
+        f"{summary.plan}: {summary.rounds} rounds in {round_duration(summary.seconds)}, "
+        f"ended by {summary.stop_reason}"
+    )
+    yield _models(summary, score)
+    if any(f"alone_test_{score}" in numbers for numbers in summary.per_client.values()):
+        yield _clients(summary, score)
+
+
+def _models(summary: Summary, score: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", f"test {score}", "test loss"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    rows = {
+        "federated model": ("test_{}", "test_{}"),
+        "pooled rows (what nobody may do)": ("pooled_test_{}", "pooled_test_{}"),
+        "a client alone: median": ("alone_test_{}_median", "alone_test_{}_median"),
+        "a client alone: worst": ("alone_test_{}_worst", "alone_test_{}_worst"),
+    }
+    for name, (first, second) in rows.items():
+        keys = (first.format(score), second.format("loss"))
+        if keys[0] in summary.metrics:
+            table.add_row(name, *(f"{summary.metrics[key]:.4f}" for key in keys))
+    return table
+
+
+def _clients(summary: Summary, score: str) -> Table:
+    table = Table(box=None, pad_edge=False, title_justify="left")
+    for heading in ("client", "rows", "alone", "alone, own test rows", "federated, own test rows"):
+        table.add_column(heading, justify="left" if heading == "client" else "right")
+    for name, numbers in summary.per_client.items():
+        keys = (f"alone_test_{score}", f"alone_own_{score}", f"own_{score}")
+        table.add_row(
+            name, f"{numbers['train_rows']:.0f}", *(f"{numbers[key]:.4f}" for key in keys)
+        )
+    return table
+
+
+def next_steps(summary: Summary) -> Iterator[str]:
+    """Where things are, and what to try."""
+    name = summary.model_name
+    yield ""
+    yield f"MLflow run        {summary.run_id} in {environment.tracking_uri()}"
+    yield f"registered model  models:/{name}@latest, version {summary.model_version}"
+    yield f"weights           sha256 {summary.weights_sha256[:16]}"
+    yield ""
+    yield "next: roundhouse up      every run, figure and version in the browser"
+    yield f"      roundhouse train {summary.plan} --set algorithm.local.epochs=5"

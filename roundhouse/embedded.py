@@ -1,0 +1,127 @@
+"""Prefect without a server to look after: its ephemeral API, started early and stopped quietly.
+
+Prefect starts one itself where ``PREFECT_API_URL`` is not set, but only once a flow is called, and records task runs one at a
+time. Here it starts while TensorFlow is imported, and records them in batches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+from configs import environment
+from federated.errors import TrainingError
+
+_STARTUP_SECONDS = 120
+_SETTLE_SECONDS = 20
+_FLUSH_SECONDS = 0.3
+_FINAL_STATES = ["COMPLETED", "FAILED", "CANCELLED", "CRASHED"]
+
+_SERVER_SETTINGS = {
+    "PREFECT__SERVER_EPHEMERAL": "1",
+    "PREFECT__SERVER_FINAL": "1",
+    "PREFECT_SERVER_UI_ENABLED": "false",
+    "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
+    # One database write for many task runs: a sixth of the server's work.
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": str(_FLUSH_SECONDS),
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
+}
+
+
+class EmbeddedPrefect:
+    """A Prefect API of this process' own, on its own SQLite file."""
+
+    def __init__(self, process: subprocess.Popen[str], url: str) -> None:
+        self._process, self.url = process, url
+
+    def wait_until_ready(self) -> None:
+        """Blocks until it answers.
+
+        Raises:
+            TrainingError: it ended, or took too long.
+        """
+        import httpx
+
+        deadline = time.monotonic() + _STARTUP_SECONDS
+        while time.monotonic() < deadline and self._process.poll() is None:
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{self.url}/health", timeout=5).status_code == 200:
+                    return
+            time.sleep(0.05)
+        raise TrainingError(
+            f"the embedded Prefect server did not start; see {environment.log_file()}, "
+            "or start a server and set PREFECT_API_URL"
+        )
+
+    def settle(self) -> None:
+        """Waits until every task run is reported and recorded: both lag behind running."""
+        import httpx
+        from prefect.events.worker import EventsWorker
+        from prefect.logging.handlers import APILogWorker
+
+        for worker in (EventsWorker, APILogWorker):
+            worker.drain_all(timeout=_SETTLE_SECONDS)
+        deadline, recorded = time.monotonic() + _SETTLE_SECONDS, -1
+        while time.monotonic() < deadline:
+            with contextlib.suppress(httpx.TransportError):
+                everything, final = self._count({}), self._count({"any_": _FINAL_STATES})
+                if everything == final == recorded:
+                    return
+                recorded = final
+            time.sleep(2 * _FLUSH_SECONDS)
+
+    def stop(self) -> None:
+        """Ends the server and waits for it."""
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _count(self, state_types: dict[str, list[str]]) -> int:
+        import httpx
+
+        body = {"task_runs": {"state": {"type": state_types}}} if state_types else {}
+        return int(httpx.post(f"{self.url}/task_runs/count", json=body, timeout=5).json())
+
+
+@contextlib.contextmanager
+def embedded_prefect() -> Iterator[EmbeddedPrefect | None]:
+    """Starts one and points Prefect at it; None, and nothing started, where ``PREFECT_API_URL`` is set.
+
+    Prefect must not have been imported before.
+    """
+    if os.environ.get("PREFECT_API_URL"):
+        yield None
+        return
+    server = _start()
+    os.environ["PREFECT_API_URL"] = server.url
+    try:
+        yield server
+    finally:
+        server.stop()
+        del os.environ["PREFECT_API_URL"]
+
+
+def _start() -> EmbeddedPrefect:
+    folder = environment.home() / "prefect"
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ["PREFECT_HOME"] = str(folder)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "roundhouse.prefect_server"],
+        env={**os.environ, **_SERVER_SETTINGS},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C is for the training; it ends the server when it has reported
+    )
+    assert process.stdout is not None
+    return EmbeddedPrefect(process, f"http://127.0.0.1:{int(process.stdout.readline())}/api")

@@ -1,0 +1,60 @@
+"""A training from the command line: everything slow starts at once, and the flow runs in this process."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from configs.plan import Plan
+from federated.errors import TrainingError
+from roundhouse.embedded import EmbeddedPrefect, embedded_prefect
+from tasks.reachability import require
+
+if TYPE_CHECKING:
+    from tasks.summary import Summary
+
+
+def run_training(plan: Plan, console: Console) -> Summary:
+    """Runs the flow ``train``, with a display on ``console``.
+
+    Raises:
+        InputError: the plan and the data do not fit; nothing has been stored.
+        TrainingError: the training failed, or Prefect cannot be reached.
+        TrackingError: MLflow failed.
+        KeyboardInterrupt: the training was cancelled.
+    """
+    with embedded_prefect() as server:
+        plan.federation()  # while the server starts: bad data should not leave a failed run
+        # Prefect takes its settings from the environment when it is imported: from here on.
+        from flows.watching import watched_by
+        from roundhouse.display import displayed
+
+        with displayed(console) as display, watched_by(display):
+            display.says("starting TensorFlow and Prefect")
+            import models.keras_engine  # noqa: F401 - while the server starts
+
+            _require_prefect(server)
+            return _run_flow(plan, server)
+
+
+def _run_flow(plan: Plan, server: EmbeddedPrefect | None) -> Summary:
+    from flows.train import train
+
+    try:
+        state = train(plan, return_state=True)
+    finally:
+        if server is not None:
+            server.settle()
+    if state.is_cancelled():
+        raise KeyboardInterrupt
+    return state.result()  # type: ignore[no-any-return]
+
+
+def _require_prefect(server: EmbeddedPrefect | None) -> None:
+    if server is None:
+        url = os.environ["PREFECT_API_URL"].rstrip("/")
+        require(f"{url}/health", "Prefect", "PREFECT_API_URL", TrainingError)
+    else:
+        server.wait_until_ready()

@@ -1,0 +1,1 @@
+"""Where things happen: Prefect tasks, a short call each, and the only code that talks to MLflow."""

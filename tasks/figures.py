@@ -1,0 +1,117 @@
+"""The pictures of a training, as PNG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from federated.federation import Federation
+from tasks.training import RoundReport
+
+_MOST_CLIENTS = 60
+
+Rows = NDArray[np.float32]
+
+
+def draw(
+    federation: Federation, reports: Sequence[RoundReport], predict: Callable[[Rows], Rows]
+) -> Iterator[tuple[str, bytes]]:
+    """Every figure that these data allow, with its name."""
+    score = score_name(federation)
+    yield "metrics-by-round", metrics_by_round(reports, score)
+    yield "clients-by-round", clients_by_round(reports, score)
+    yield "who-holds-what", who_holds_what(federation)
+    if federation.labels is None and federation.inputs == (1,):
+        yield "fitted-line", fitted_line(federation, predict)
+
+
+def score_name(federation: Federation) -> str:
+    """What beside the loss is measured on these data."""
+    return "mae" if federation.labels is None else "accuracy"
+
+
+def metrics_by_round(reports: Sequence[RoundReport], score: str) -> bytes:
+    """Loss and score on the validation rows, round by round."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    rounds = [report.round for report in reports]
+    for axes, name in zip(figure.subplots(1, 2), ("loss", score), strict=True):
+        axes.plot(rounds, [report.metrics[name] for report in reports], label="validation")
+        if name == "loss":
+            train = [report.metrics["train_loss"] for report in reports]
+            axes.plot(rounds, train, label="local training")
+        _decorate(axes, "round", name)
+    figure.suptitle("Global model by round")
+    return _png(figure)
+
+
+def clients_by_round(reports: Sequence[RoundReport], score: str) -> bytes:
+    """How the score is distributed over the clients' own test rows, round by round."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    axes = figure.subplots()
+    rounds = [report.round for report in reports]
+    by_client = np.array(
+        [[metrics[score] for metrics in report.per_client.values()] for report in reports]
+    )
+    low, tenth, median, ninetieth, high = np.percentile(by_client, [0, 10, 50, 90, 100], axis=1)
+    axes.fill_between(rounds, low, high, alpha=0.15, color="C0", label="all clients")
+    axes.fill_between(rounds, tenth, ninetieth, alpha=0.3, color="C0", label="10th to 90th percentile")
+    axes.plot(rounds, median, color="C0", label="median")
+    _decorate(axes, "round", f"{score} on own test rows")
+    figure.suptitle("Global model over clients")
+    return _png(figure)
+
+
+def who_holds_what(federation: Federation) -> bytes:
+    """Training rows by client, and by class where there are classes; the first 60 clients."""
+    names = list(federation.clients)[:_MOST_CLIENTS]
+    figure = Figure(figsize=(9, 1.2 + 0.22 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    left = np.zeros(len(names))
+    for code, label in enumerate(federation.labels or ("rows",)):
+        targets = [federation.clients[name].train.y for name in names]
+        counts = np.array(
+            [len(y) if federation.labels is None else int(np.sum(y == code)) for y in targets]
+        )
+        axes.barh(names, counts, left=left, label=label, color=f"C{code % 10}")
+        left += counts
+    axes.invert_yaxis()
+    _decorate(axes, "training rows", "")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    figure.suptitle("Who holds what")
+    return _png(figure)
+
+
+def fitted_line(federation: Federation, predict: Callable[[Rows], Rows]) -> bytes:
+    """One feature, one value: every client's training points, and what the global model says of raw rows."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    mean, std = federation.scaling
+    points = {name: client.train.x * std + mean for name, client in federation.clients.items()}
+    for name, x in points.items():
+        axes.scatter(x[:, 0], federation.clients[name].train.y, s=9, alpha=0.6, label=name)
+    everywhere = np.concatenate(list(points.values()))
+    grid = np.linspace(everywhere.min(), everywhere.max(), 50, dtype=np.float32)[:, np.newaxis]
+    axes.plot(grid[:, 0], predict(grid)[:, 0], color="black", label="global model")
+    _decorate(axes, "x", "y")
+    figure.suptitle("Clients' points and the global model")
+    return _png(figure)
+
+
+def _decorate(axes: Axes, x_label: str, y_label: str) -> None:
+    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=x_label == "round"))
+    axes.legend(frameon=False)
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=110)
+    return buffer.getvalue()

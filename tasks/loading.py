@@ -1,0 +1,24 @@
+"""From a plan to a training: the data and the engine."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from configs.plan import Plan
+from tasks.training import Sealed, Training
+
+
+@task(task_run_name="load_data {plan.name}", cache_policy=NO_CACHE, persist_result=False)
+def load_training(plan: Plan) -> Sealed[Training]:
+    """Loads and divides the data, and builds the model. TensorFlow is imported here.
+
+    Raises:
+        InputError: the plan and the data do not fit.
+    """
+    federation = plan.federation()
+    from models.keras_engine import KerasEngine
+
+    return Sealed(
+        Training(plan, federation, KerasEngine(plan.model, federation.inputs, federation.classes))
+    )

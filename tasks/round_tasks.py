@@ -1,0 +1,99 @@
+"""The tasks of a round, named as the method names them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from federated.component import Metrics, Vector
+from federated.evaluation import distribution, evaluate
+from federated.rounds import (
+    ServerState,
+    encode,
+    local_rng,
+    local_update,
+    screen,
+    select,
+    server_half,
+)
+from federated.updates import Update
+from tasks.training import At, Sealed, Training
+
+
+class Aggregated(NamedTuple):
+    """The server's next state, what aggregation says of itself, and who was left out."""
+
+    state: ServerState
+    metrics: Metrics
+    left_out: tuple[str, ...]
+
+
+class Evaluated(NamedTuple):
+    """The global model on the server's validation rows, and on each client's own test rows."""
+
+    metrics: Metrics
+    per_client: dict[str, Metrics]
+
+
+@task(task_run_name="select_clients {at}", cache_policy=NO_CACHE, persist_result=False)
+def select_clients(training: Training, at: At) -> Sealed[tuple[str, ...]]:
+    """The cohort of the round."""
+    return Sealed(select(training.plan.algorithm, at.round, list(training.federation.clients)))
+
+
+@task(
+    task_run_name="train_clients {at} shard {shard}", cache_policy=NO_CACHE, persist_result=False
+)
+def train_clients(
+    training: Training, at: At, shard: int, params: Vector, names: Sealed[tuple[str, ...]]
+) -> Sealed[list[Update]]:
+    """Local training of one shard of the cohort, client after client; ends early once the training is cancelled."""
+    algorithm, updates = training.plan.algorithm, list[Update]()
+    clients = [training.federation.clients[name] for name in names.value]
+    rngs = [local_rng(algorithm, at.round, name) for name in names.value]
+    fits = training.engine.fit_cohort(params, clients, algorithm.local, rngs)
+    for client, fitted in zip(clients, fits, strict=True):
+        updates.append(local_update(client, params, fitted))
+        if training.cancelled.is_set():
+            break
+    return Sealed(updates)
+
+
+@task(task_run_name="clip_updates {at}", cache_policy=NO_CACHE, persist_result=False)
+def clip_updates(
+    training: Training, at: At, updates: Sealed[list[Update]]
+) -> Sealed[list[Update]]:
+    """Clipping and every other transform, as the clients apply them before an update leaves."""
+    algorithm, trainable = training.plan.algorithm, training.engine.trainable
+    return Sealed([encode(algorithm, at.round, trainable, update) for update in updates.value])
+
+
+@task(task_run_name="aggregate_updates {at}", cache_policy=NO_CACHE, persist_result=False)
+def aggregate_updates(
+    training: Training, at: At, state: Sealed[ServerState], updates: Sealed[list[Update]]
+) -> Sealed[Aggregated]:
+    """The server's half of the round, from the updates that are fit to use."""
+    usable, left_out = screen(at.round, updates.value, training.plan.quorum)
+    next_state, metrics = server_half(training.plan.algorithm, state.value, usable)
+    return Sealed(Aggregated(next_state, metrics | _update_metrics(usable), left_out))
+
+
+@task(task_run_name="evaluate_model {at}", cache_policy=NO_CACHE, persist_result=False)
+def evaluate_model(training: Training, at: At, params: Vector) -> Sealed[Evaluated]:
+    """The global model on the server's validation rows, and on every client's own test rows."""
+    per_client = training.client_tests.evaluate(training.engine, params)
+    overall = evaluate(training.engine, params, training.federation.validation)
+    return Sealed(Evaluated(overall | distribution(per_client), per_client))
+
+
+def _update_metrics(updates: Sequence[Update]) -> Metrics:
+    """Clients' own numbers, averaged by their training examples."""
+    weights = [update.weight for update in updates]
+    return {
+        name: float(np.average([update.metrics[name] for update in updates], weights=weights))
+        for name in updates[0].metrics
+    }

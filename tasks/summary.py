@@ -1,0 +1,119 @@
+"""What a training leaves to read: the summary, in Prefect, in MLflow and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prefect.artifacts import create_markdown_artifact
+from pydantic import BaseModel
+
+from federated.component import Metrics, Vector
+from federated.evaluation import evaluate
+from federated.stopping import StopReason
+from federated.updates import digest
+from tasks.baselines import Baseline, by_client, overall
+from tasks.training import RoundReport, Training
+
+_TABLE_ROUNDS = 200
+
+
+class Summary(BaseModel):
+    """The outcome of a training. ``metrics`` are the final model's on the server's test rows, and the baselines'."""
+
+    run_id: str
+    plan: str
+    rounds: int
+    stop_reason: StopReason
+    metrics: Metrics
+    per_client: dict[str, Metrics]
+    model_name: str
+    model_version: str
+    weights_sha256: str
+    seconds: float
+
+
+def summarise(
+    training: Training,
+    *,
+    params: Vector,
+    reports: Sequence[RoundReport],
+    baselines: dict[str, Baseline],
+    run_id: str,
+    version: str,
+    stop_reason: StopReason,
+    seconds: float,
+) -> Summary:
+    """The outcome, from the final model and what was recorded on the way."""
+    last, federation = reports[-1], training.federation
+    test = evaluate(training.engine, params, federation.test)
+    metrics = {f"test_{name}": value for name, value in test.items()}
+    metrics |= {name: value for name, value in last.metrics.items() if name.startswith("client_")}
+    per_client = {
+        name: {
+            "train_rows": float(len(client.train)),
+            **{f"own_{score}": value for score, value in last.per_client[name].items()},
+            **(by_client(baselines[name]) if name in baselines else {}),
+        }
+        for name, client in federation.clients.items()
+    }
+    return Summary(
+        run_id=run_id,
+        plan=training.plan.name,
+        rounds=len(reports),
+        stop_reason=stop_reason,
+        metrics=metrics | (overall(baselines) if baselines else {}),
+        per_client=per_client,
+        model_name=training.plan.name,
+        model_version=version,
+        weights_sha256=digest(params),
+        seconds=seconds,
+    )
+
+
+def publish_summary(summary: Summary, reports: Sequence[RoundReport]) -> None:
+    """The summary as an artifact in the Prefect UI."""
+    create_markdown_artifact(
+        key=f"{summary.plan}-summary",
+        markdown=markdown(summary, reports),
+        description=f"{summary.plan}: {summary.rounds} rounds",
+    )
+
+
+def markdown(summary: Summary, reports: Sequence[RoundReport]) -> str:
+    """The summary and a table of rounds (the last 200 of them)."""
+    facts = {
+        "rounds": f"{summary.rounds}, ended by {summary.stop_reason}",
+        "model": f"{summary.model_name} version {summary.model_version}",
+        "MLflow run": summary.run_id,
+        "weights": f"`{summary.weights_sha256}`",
+        "seconds": f"{summary.seconds:.1f}",
+        **{name.replace("_", " "): f"{value:.4f}" for name, value in summary.metrics.items()},
+    }
+    columns = _columns(reports)
+    rows = [
+        [str(report.round), str(len(report.cohort)), *_cells(report, columns), ", ".join(report.left_out)]
+        for report in reports[-_TABLE_ROUNDS:]
+    ]
+    heading = ["round", "cohort", *columns, "seconds", "left out"]
+    return "\n\n".join(
+        [
+            f"# {summary.plan}",
+            _table(["", ""], [[name, text] for name, text in facts.items()]),
+            "## Rounds",
+            _table(heading, rows),
+        ]
+    )
+
+
+def _columns(reports: Sequence[RoundReport]) -> list[str]:
+    wanted = ("loss", "accuracy", "mae", "train_loss", "client_accuracy_worst", "client_mae_worst")
+    return [name for name in wanted if name in reports[0].metrics]
+
+
+def _cells(report: RoundReport, columns: Sequence[str]) -> list[str]:
+    return [f"{report.metrics[name]:.4f}" for name in columns] + [f"{report.seconds:.2f}"]
+
+
+def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heading, ["---"] * len(heading), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,79 @@
+"""What the tasks of one training share, and how it travels between them."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from configs.plan import Plan
+from federated.component import Metrics
+from federated.engine import Engine
+from federated.evaluation import ClientTests
+from federated.federation import Federation
+
+Value = TypeVar("Value")
+
+
+class Sealed(Generic[Value]):
+    """A value that Prefect passes from task to task without looking inside.
+
+    Prefect walks through collections and data classes to find futures: with a thousand updates that is the larger part
+    of a round.
+    """
+
+    __slots__ = ("__weakref__", "value")
+
+    def __init__(self, value: Value) -> None:
+        self.value = value
+
+
+class Training:
+    """A plan brought to life: the parties, the engine, and the sign to stop."""
+
+    def __init__(self, plan: Plan, federation: Federation, engine: Engine) -> None:
+        self.plan, self.federation, self.engine = plan, federation, engine
+        self.client_tests = ClientTests(list(federation.clients.values()))
+        self.cancelled = threading.Event()
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """Which round of which plan: what a task run's name says."""
+
+    plan: str
+    round: int
+
+    def __str__(self) -> str:
+        return f"{self.plan} round {self.round}"
+
+
+@dataclass(frozen=True, slots=True)
+class RoundReport:
+    """What a round did: its cohort, who was left out because of NaN or infinity, and its numbers.
+
+    ``per_client`` has the global model on each client's own test rows.
+    """
+
+    round: int
+    cohort: tuple[str, ...]
+    left_out: tuple[str, ...]
+    metrics: Metrics
+    per_client: dict[str, Metrics]
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time, without registration, which runs beside the next round."""
+        return self.metrics["seconds_round"]
+
+    def __str__(self) -> str:
+        scores = [
+            f"{name} {self.metrics[name]:.4f}"
+            for name in ("loss", "accuracy", "mae")
+            if name in self.metrics
+        ]
+        left_out = f", left out {', '.join(self.left_out)} (NaN or infinity)" if self.left_out else ""
+        return (
+            f"round {self.round}: {len(self.cohort)} clients, {', '.join(scores)}, "
+            f"{self.seconds:.2f} s{left_out}"
+        )

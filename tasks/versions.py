@@ -1,0 +1,126 @@
+"""Every round's global model as a registered MLflow version."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.plan import Plan
+from federated.component import Vector
+from federated.scaling import Affine
+from federated.updates import digest
+from models.served_model import ServedModel
+from tasks.tracking import TrackedRun, storing
+from tasks.training import Training
+
+_TAG_LENGTH = 4000
+
+
+class VersionWriter:
+    """Writes versions of one registered model.
+
+    What does not change from round to round (signature, requirements, input example) is made once, in a folder. A round
+    rewrites the weights in it, and the folder is uploaded: nothing is inferred again. Not for several threads at a time.
+    """
+
+    def __init__(self, training: Training, run: TrackedRun) -> None:
+        self._plan, self._run = training.plan, run
+        federation = training.federation
+        self.served = ServedModel(
+            training.plan.model, federation.inputs, federation.classes, federation.scaling
+        )
+        self._folder = Path(tempfile.mkdtemp(prefix="roundhouse-"))
+        self._parent: str | None = None
+        with storing(f"the registered model {training.plan.name}"):
+            self._write_template(example_rows(federation.scaling))
+            _ensure_registered_model(run, training.plan)
+
+    def write(self, round: int, params: Vector, cohort: Sequence[str]) -> str:
+        """Registers ``params`` as the next version and gives its number.
+
+        Raises:
+            TrackingError: MLflow or the disk refused.
+        """
+        client, run = self._run.client, self._run
+        tags = self._tags(round, params, cohort)
+        with storing(f"the version of round {round}"):
+            logged = client.create_logged_model(
+                run.experiment_id, self._plan.name, run.run_id, tags=tags, model_type="keras"
+            )
+            self.served.save(params, self._folder / "data" / "model.keras")
+            self._label(logged.model_id)
+            client.log_model_artifacts(logged.model_id, str(self._folder))
+            client.finalize_logged_model(logged.model_id, "READY")
+            version = client.create_model_version(
+                self._plan.name, f"models:/{logged.model_id}", run.run_id, tags=tags
+            )
+        self._parent = str(version.version)
+        return self._parent
+
+    def close(self) -> None:
+        """Removes the folder."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _tags(self, round: int, params: Vector, cohort: Sequence[str]) -> dict[str, str]:
+        tags = {
+            "run_id": self._run.run_id,
+            "round": str(round),
+            "cohort_size": str(len(cohort)),
+            "cohort": ",".join(cohort)[:_TAG_LENGTH],
+            "plan_sha256": self._plan.digest(),
+            "weights_sha256": digest(params),
+        }
+        return tags if self._parent is None else tags | {"parent_version": self._parent}
+
+    def _write_template(self, example: NDArray[np.float32]) -> None:
+        import mlflow.keras
+        from mlflow.models import ModelSignature
+        from mlflow.types import Schema, TensorSpec
+
+        def tensor(*shape: int) -> Any:
+            return Schema([TensorSpec(np.dtype(np.float32), (-1, *shape))])
+
+        # MLflow writes the example before it makes the folder (mlflow#16183): here the folder is there already.
+        mlflow.keras.save_model(
+            self.served.model,
+            str(self._folder),
+            signature=ModelSignature(tensor(*example.shape[1:]), tensor(self.served.output_units)),
+            input_example=example,
+            pip_requirements=_requirements(),
+        )
+
+    def _label(self, model_id: str) -> None:
+        from mlflow.models import Model
+
+        description = Model.load(str(self._folder))
+        description.model_id = description.model_uuid = model_id
+        description.run_id = self._run.run_id
+        description.save(str(self._folder / "MLmodel"))
+
+
+def example_rows(scaling: Affine) -> NDArray[np.float32]:
+    """Two rows to show the shape of an input: the mean, and one deviation above it. They are nobody's."""
+    return np.stack([scaling.mean, scaling.mean + scaling.std])
+
+
+def _requirements() -> list[str]:
+    packages = ("keras", "tensorflow", "numpy")
+    return [f"{package}=={importlib.metadata.version(package)}" for package in packages]
+
+
+def _ensure_registered_model(run: TrackedRun, plan: Plan) -> None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+
+    try:
+        run.client.create_registered_model(plan.name, description=plan.description)
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            raise
