@@ -26,6 +26,11 @@ def home() -> Path:
     return Path(os.environ.get("ROUNDHOUSE_HOME") or ".roundhouse").absolute()
 
 
+def prefect_home() -> Path:
+    """Prefect's database of embedded runs, and of the servers that ``roundhouse up`` starts."""
+    return home() / "prefect"
+
+
 def log_file() -> Path:
     """What libraries say during a command goes here."""
     return home() / "roundhouse.log"

@@ -27,13 +27,19 @@ def load_plan(plan: str, overrides: Sequence[str] = ()) -> Plan:
     Raises:
         PlanError: there is no such plan, or something in it is wrong.
     """
-    fields = _read(_find(plan))
-    for override in overrides:
-        _override(fields, override)
-    try:
-        return Plan.model_validate(fields)
-    except ValidationError as error:
-        raise PlanError("\n".join(explain(error))) from error
+    return _validate(_read(_find(plan)), overrides)
+
+
+def resolve_plan(plan: Plan | str, overrides: Sequence[str] = ()) -> Plan:
+    """``plan`` itself, or the one that it names, with overrides.
+
+    Raises:
+        PlanError: as ``load_plan``.
+    """
+    if isinstance(plan, str):
+        return load_plan(plan, overrides)
+    fields = plan.model_dump(mode="json")
+    return _validate(fields, overrides) if overrides else plan
 
 
 def explain(error: ValidationError) -> Iterator[str]:
@@ -41,6 +47,15 @@ def explain(error: ValidationError) -> Iterator[str]:
     for fault in error.errors():
         path = ".".join(str(part) for part in fault["loc"])
         yield f"{path}: {_reason(fault, error)}" if path else _reason(fault, error)
+
+
+def _validate(fields: dict[str, Any], overrides: Sequence[str]) -> Plan:
+    for override in overrides:
+        _override(fields, override)
+    try:
+        return Plan.model_validate(fields)
+    except ValidationError as error:
+        raise PlanError("\n".join(explain(error))) from error
 
 
 def _find(plan: str) -> Path:

@@ -6,7 +6,9 @@ from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 Vector = NDArray[np.float32]
 """A model or an update: shape (parameters,), float32."""
@@ -25,6 +27,21 @@ class Component(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ByKind:
+    """Marks a union whose members are told apart by ``kind``, so that forms offer each member by name.
+
+    pydantic describes such a union as ``oneOf``, which Prefect's form shows as bare JSON; ``anyOf`` it draws.
+    """
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler(core_schema)
+        if "oneOf" in schema:
+            schema["anyOf"] = schema.pop("oneOf")
+        return schema
 
 
 class Step(NamedTuple, Generic[State, Result]):

@@ -57,8 +57,7 @@ class Dataset:
             raise DataError(f"{self.origin}: there are no rows")
         if len(self.rows.x) != len(self.rows.y):
             raise DataError(
-                f"{self.origin}: {len(self.rows.x)} rows of features "
-                f"but {len(self.rows.y)} targets"
+                f"{self.origin}: {len(self.rows.x)} rows of features but {len(self.rows.y)} targets"
             )
         if self.keys is not None and len(self.keys) != len(self.rows):
             raise DataError(

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from federated.component import Component
+from federated.component import ByKind, Component
 from federated.targets import Target
 
 
@@ -148,6 +148,7 @@ AnyLocalOptimizer = Annotated[
     | Muon
     | CustomOptimizer,
     Field(discriminator="kind"),
+    ByKind(),
 ]
 
 

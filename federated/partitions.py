@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from federated.component import Component
+from federated.component import ByKind, Component
 from federated.data import Dataset, Rows
 from federated.errors import DataError
 
@@ -123,9 +123,7 @@ class Dirichlet(Partition):
             f"{self.min_rows} of {len(rows)} rows each; raise alpha, or lower min_rows or clients"
         )
 
-    def _draw(
-        self, classes: NDArray[np.int32], rows: Rows, rng: np.random.Generator
-    ) -> list[Rows]:
+    def _draw(self, classes: NDArray[np.int32], rows: Rows, rng: np.random.Generator) -> list[Rows]:
         parts: list[list[Rows]] = [[] for _ in range(self.clients)]
         for label in np.unique(classes):
             members = rng.permutation(rows[classes == label])
@@ -136,4 +134,4 @@ class Dirichlet(Partition):
         return [np.sort(np.concatenate(part)) for part in parts]
 
 
-AnyPartition = Annotated[Natural | Shares | Iid | Dirichlet, Field(discriminator="kind")]
+AnyPartition = Annotated[Natural | Shares | Iid | Dirichlet, Field(discriminator="kind"), ByKind()]

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from federated.component import Component, Step, Vector
+from federated.component import ByKind, Component, Step, Vector
 from federated.errors import PlanError
 from federated.targets import Target, resolve
 from federated.updates import Update
@@ -101,4 +101,4 @@ class CustomRule(Rule):
         return self.rule.next(state, updates)
 
 
-AnyRule = Annotated[Mean | WeightedMean | CustomRule, Field(discriminator="kind")]
+AnyRule = Annotated[Mean | WeightedMean | CustomRule, Field(discriminator="kind"), ByKind()]

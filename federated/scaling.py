@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from federated.component import Component
+from federated.component import ByKind, Component
 from federated.data import Split
 
 
@@ -78,4 +78,4 @@ class Standardize(Scaling):
         return np.asarray(np.sum(sums, axis=0), dtype=np.float64)
 
 
-AnyScaling = Annotated[AsIs | Divide | Standardize, Field(discriminator="kind")]
+AnyScaling = Annotated[AsIs | Divide | Standardize, Field(discriminator="kind"), ByKind()]

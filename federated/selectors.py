@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from federated.component import Component
+from federated.component import ByKind, Component
 
 
 class Selector(Component, ABC):
@@ -60,4 +60,4 @@ class Uniform(Selector):
         return tuple(sorted(drawn.tolist()))
 
 
-AnySelector = Annotated[All | Uniform, Field(discriminator="kind")]
+AnySelector = Annotated[All | Uniform, Field(discriminator="kind"), ByKind()]

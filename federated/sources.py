@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from federated.component import Component
+from federated.component import ByKind, Component
 from federated.data import Dataset, Split
 from federated.errors import DataError
 from federated.randomness import generator
@@ -131,9 +131,7 @@ class Csv(Source):
         except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
             raise DataError(f"data.csv.path: {self.path} is no CSV table ({error})") from error
         except OSError as error:
-            raise DataError(
-                f"data.csv.path: cannot read {self.path} ({error.strerror})"
-            ) from error
+            raise DataError(f"data.csv.path: cannot read {self.path} ({error.strerror})") from error
         missing = table.isna().any(axis=1)
         if missing.any():
             columns = [str(name) for name in table.columns[table.isna().any()]]
@@ -151,9 +149,7 @@ class Csv(Source):
             raise DataError(f"{field}: {self.path} has no column {column!r}; {hint}")
 
     def _numbers(self, field: str, table: pd.DataFrame) -> NDArray[np.float32]:
-        words = [
-            str(name) for name in table.columns if table[name].dtype.kind not in "iufb"
-        ]
+        words = [str(name) for name in table.columns if table[name].dtype.kind not in "iufb"]
         if words:
             raise DataError(
                 f"{field}: expected numbers, got text in {', '.join(words)}; "
@@ -187,5 +183,5 @@ class CustomSource(Source):
 
 
 AnySource = Annotated[
-    Digits | BreastCancer | Line | Csv | CustomSource, Field(discriminator="kind")
+    Digits | BreastCancer | Line | Csv | CustomSource, Field(discriminator="kind"), ByKind()
 ]

@@ -12,6 +12,7 @@ from federated.engine import SMALLER_IS_BETTER
 
 StopReason = Literal["rounds", "target", "patience", "minutes"]
 
+
 class Stop(Component):
     """Ends a training early: at a target, when patience runs out, or at a time limit; the first to come.
 

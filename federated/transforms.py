@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from federated.component import Component, Step, Vector
+from federated.component import ByKind, Component, Step, Vector
 from federated.updates import Update, l2_norm
 
 
@@ -80,4 +80,4 @@ class ClipElements(Transform):
         return replace(update, delta=delta, metrics=update.metrics | {"clipped_elements": share})
 
 
-AnyTransform = Annotated[Clip | ClipElements, Field(discriminator="kind")]
+AnyTransform = Annotated[Clip | ClipElements, Field(discriminator="kind"), ByKind()]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from prefect import flow, get_run_logger
+from prefect import flow, get_run_logger, runtime
 from prefect.states import Cancelled, State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from configs import environment
+from configs.loading import resolve_plan
 from configs.plan import Plan
 from federated.component import Metrics
 from federated.rounds import ServerState, initial_state
@@ -43,15 +45,22 @@ class Outcome(NamedTuple):
     reason: StopReason
 
 
+def _run_name() -> str:
+    plan = runtime.flow_run.parameters["plan"]
+    return plan if isinstance(plan, str) else plan.name
+
+
 @flow(
     name="train",
-    flow_run_name="{plan.name}",
+    flow_run_name=_run_name,
     persist_result=False,
     # One thread more than training uses: registration runs beside it.
     task_runner=ThreadPoolTaskRunner(max_workers=environment.workers() + 1),  # type: ignore[arg-type]
 )
-def train(plan: Plan) -> Summary | State[Any]:
+def train(plan: Plan | str, overrides: Sequence[str] = ()) -> Summary | State[Any]:
     """Trains ``plan`` to its end and registers the model of every round.
+
+    ``plan`` is a whole plan, or the name or path of one, which ``overrides`` such as ``rounds=5`` change.
 
     Ctrl-C ends the run as cancelled and its MLflow run as killed; the versions that are registered stay.
 
@@ -61,11 +70,12 @@ def train(plan: Plan) -> Summary | State[Any]:
         TrackingError: MLflow cannot be reached, or cannot store.
     """
     started = time.monotonic()
+    resolved = resolve_plan(plan, overrides)
     require_mlflow()
     try:
-        with one_training_of(plan.name):
-            training = load_training(plan).value
-            watcher().begins(plan, training.engine.size)
+        with one_training_of(resolved.name):
+            training = load_training(resolved).value
+            watcher().begins(resolved, training.engine.size)
             with registration(training) as registering:
                 return _train(training, registering, started)
     except KeyboardInterrupt:
@@ -157,9 +167,7 @@ def _run_baselines(training: Training, rounds: int) -> dict[str, Baseline]:
         train_baselines.submit(training, plan.name, shard, rounds, Sealed(parties[shard::count]))
         for shard in range(count)
     ]
-    return {
-        name: baseline for shard in shards for name, baseline in shard.result().value.items()
-    }
+    return {name: baseline for shard in shards for name, baseline in shard.result().value.items()}
 
 
 def _stop_reason(plan: Plan, history: list[Metrics], started: float) -> StopReason | None:

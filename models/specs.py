@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from federated.component import Component
+from federated.component import ByKind, Component
 from federated.errors import PlanError
 from federated.targets import Target, resolve
 
@@ -124,4 +124,4 @@ class CustomModel(Model):
         return int(self.build(inputs, classes).count_params())
 
 
-AnyModel = Annotated[Linear | Logistic | Mlp | CustomModel, Field(discriminator="kind")]
+AnyModel = Annotated[Linear | Logistic | Mlp | CustomModel, Field(discriminator="kind"), ByKind()]

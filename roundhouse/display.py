@@ -114,7 +114,11 @@ def displayed(console: Console) -> Iterator[Display]:
     if not console.is_terminal:
         yield LineDisplay(console)
         return
-    columns = (SpinnerColumn(), BarColumn(bar_width=20), TextColumn("{task.description}", markup=False))
+    columns = (
+        SpinnerColumn(),
+        BarColumn(bar_width=20),
+        TextColumn("{task.description}", markup=False),
+    )
     with Progress(*columns, console=console, transient=True) as progress:
         yield LiveDisplay(progress)
 

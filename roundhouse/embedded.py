@@ -9,28 +9,31 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 
 from configs import environment
 from federated.errors import TrainingError
+from roundhouse import child
 
 _STARTUP_SECONDS = 120
 _SETTLE_SECONDS = 20
 _FLUSH_SECONDS = 0.3
 _FINAL_STATES = ["COMPLETED", "FAILED", "CANCELLED", "CRASHED"]
 
-_SERVER_SETTINGS = {
-    "PREFECT__SERVER_EPHEMERAL": "1",
-    "PREFECT__SERVER_FINAL": "1",
-    "PREFECT_SERVER_UI_ENABLED": "false",
-    "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
-    # One database write for many task runs: a sixth of the server's work.
+# One database write for many task runs: a sixth of the server's work.
+BATCHED_RECORDING = {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": str(_FLUSH_SECONDS),
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE": "100",
+}
+
+_EPHEMERAL = {
+    "PREFECT__SERVER_EPHEMERAL": "1",
+    "PREFECT__SERVER_FINAL": "1",
+    "PREFECT_SERVER_UI_ENABLED": "false",
+    "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
     "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
 }
 
@@ -79,12 +82,7 @@ class EmbeddedPrefect:
 
     def stop(self) -> None:
         """Ends the server and waits for it."""
-        self._process.terminate()
-        try:
-            self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        child.stop(self._process)
 
     def _count(self, state_types: dict[str, list[str]]) -> int:
         import httpx
@@ -112,16 +110,9 @@ def embedded_prefect() -> Iterator[EmbeddedPrefect | None]:
 
 
 def _start() -> EmbeddedPrefect:
-    folder = environment.home() / "prefect"
+    folder = environment.prefect_home()
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["PREFECT_HOME"] = str(folder)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "roundhouse.prefect_server"],
-        env={**os.environ, **_SERVER_SETTINGS},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # Ctrl-C is for the training; it ends the server when it has reported
-    )
-    assert process.stdout is not None
-    return EmbeddedPrefect(process, f"http://127.0.0.1:{int(process.stdout.readline())}/api")
+    process = child.start("roundhouse.prefect_server", env=_EPHEMERAL | BATCHED_RECORDING)
+    port = process.stdout.readline().strip() if process.stdout else ""
+    return EmbeddedPrefect(process, f"http://127.0.0.1:{port}/api")

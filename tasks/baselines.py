@@ -24,7 +24,11 @@ class Baseline(NamedTuple):
     own: Metrics
 
 
-@task(task_run_name="train_baselines {plan} shard {shard}", cache_policy=NO_CACHE, persist_result=False)
+@task(
+    task_run_name="train_baselines {plan} shard {shard}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
 def train_baselines(
     training: Training, plan: str, shard: int, rounds: int, clients: Sealed[Sequence[Client]]
 ) -> Sealed[dict[str, Baseline]]:

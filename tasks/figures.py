@@ -60,7 +60,9 @@ def clients_by_round(reports: Sequence[RoundReport], score: str) -> bytes:
     )
     low, tenth, median, ninetieth, high = np.percentile(by_client, [0, 10, 50, 90, 100], axis=1)
     axes.fill_between(rounds, low, high, alpha=0.15, color="C0", label="all clients")
-    axes.fill_between(rounds, tenth, ninetieth, alpha=0.3, color="C0", label="10th to 90th percentile")
+    axes.fill_between(
+        rounds, tenth, ninetieth, alpha=0.3, color="C0", label="10th to 90th percentile"
+    )
     axes.plot(rounds, median, color="C0", label="median")
     _decorate(axes, "round", f"{score} on own test rows")
     figure.suptitle("Global model over clients")

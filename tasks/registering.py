@@ -9,7 +9,6 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from federated.component import Vector
-from tasks import figures
 from tasks.summary import Summary
 from tasks.tracking import TrackedRun, open_run
 from tasks.training import At, RoundReport, Sealed, Training
@@ -31,7 +30,9 @@ def open_tracking(training: Training, plan: str, flow_run_id: str) -> Sealed[Reg
 
 
 @task(task_run_name="register_model {at}", cache_policy=NO_CACHE, persist_result=False)
-def register_model(registrar: Sealed[Registrar], at: At, params: Vector, report: Sealed[RoundReport]) -> str:
+def register_model(
+    registrar: Sealed[Registrar], at: At, params: Vector, report: Sealed[RoundReport]
+) -> str:
     """Logs the round's numbers and registers its model, while the next round trains; gives the version."""
     registrar.value.run.log_round(at.round, report.value.metrics)
     return registrar.value.versions.write(at.round, params, report.value.cohort)
@@ -46,6 +47,8 @@ def publish_results(
     reports: Sealed[list[RoundReport]],
 ) -> None:
     """The final numbers, the table of clients and the figures, into the MLflow run."""
+    from tasks import figures  # Matplotlib is not needed before
+
     run, served = registrar.value.run, registrar.value.versions.served
     tags = {
         "stop_reason": summary.stop_reason,

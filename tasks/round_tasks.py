@@ -45,9 +45,7 @@ def select_clients(training: Training, at: At) -> Sealed[tuple[str, ...]]:
     return Sealed(select(training.plan.algorithm, at.round, list(training.federation.clients)))
 
 
-@task(
-    task_run_name="train_clients {at} shard {shard}", cache_policy=NO_CACHE, persist_result=False
-)
+@task(task_run_name="train_clients {at} shard {shard}", cache_policy=NO_CACHE, persist_result=False)
 def train_clients(
     training: Training, at: At, shard: int, params: Vector, names: Sealed[tuple[str, ...]]
 ) -> Sealed[list[Update]]:
@@ -64,9 +62,7 @@ def train_clients(
 
 
 @task(task_run_name="clip_updates {at}", cache_policy=NO_CACHE, persist_result=False)
-def clip_updates(
-    training: Training, at: At, updates: Sealed[list[Update]]
-) -> Sealed[list[Update]]:
+def clip_updates(training: Training, at: At, updates: Sealed[list[Update]]) -> Sealed[list[Update]]:
     """Clipping and every other transform, as the clients apply them before an update leaves."""
     algorithm, trainable = training.plan.algorithm, training.engine.trainable
     return Sealed([encode(algorithm, at.round, trainable, update) for update in updates.value])

@@ -91,7 +91,12 @@ def markdown(summary: Summary, reports: Sequence[RoundReport]) -> str:
     }
     columns = _columns(reports)
     rows = [
-        [str(report.round), str(len(report.cohort)), *_cells(report, columns), ", ".join(report.left_out)]
+        [
+            str(report.round),
+            str(len(report.cohort)),
+            *_cells(report, columns),
+            ", ".join(report.left_out),
+        ]
         for report in reports[-_TABLE_ROUNDS:]
     ]
     heading = ["round", "cohort", *columns, "seconds", "left out"]

@@ -175,11 +175,10 @@ def _log_params(tracked: TrackedRun, plan: Plan) -> None:
 
 
 def _git_commit() -> dict[str, str]:
-    """The commit of the folder that the training runs in, under MLflow's own tag; nothing outside a repository."""
+    """The commit of the code that trains, under MLflow's own tag; nothing outside a repository."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
-        shown = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
-        )
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return {}
     return {"mlflow.source.git.commit": shown.stdout.strip()}

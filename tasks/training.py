@@ -72,7 +72,9 @@ class RoundReport:
             for name in ("loss", "accuracy", "mae")
             if name in self.metrics
         ]
-        left_out = f", left out {', '.join(self.left_out)} (NaN or infinity)" if self.left_out else ""
+        left_out = (
+            f", left out {', '.join(self.left_out)} (NaN or infinity)" if self.left_out else ""
+        )
         return (
             f"round {self.round}: {len(self.cohort)} clients, {', '.join(scores)}, "
             f"{self.seconds:.2f} s{left_out}"

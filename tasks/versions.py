@@ -16,7 +16,6 @@ from configs.plan import Plan
 from federated.component import Vector
 from federated.scaling import Affine
 from federated.updates import digest
-from models.served_model import ServedModel
 from tasks.tracking import TrackedRun, storing
 from tasks.training import Training
 
@@ -31,6 +30,8 @@ class VersionWriter:
     """
 
     def __init__(self, training: Training, run: TrackedRun) -> None:
+        from models.served_model import ServedModel
+
         self._plan, self._run = training.plan, run
         federation = training.federation
         self.served = ServedModel(
@@ -59,7 +60,11 @@ class VersionWriter:
             client.log_model_artifacts(logged.model_id, str(self._folder))
             client.finalize_logged_model(logged.model_id, "READY")
             version = client.create_model_version(
-                self._plan.name, f"models:/{logged.model_id}", run.run_id, tags=tags
+                self._plan.name,
+                f"models:/{logged.model_id}",
+                run.run_id,
+                tags=tags,
+                model_id=logged.model_id,
             )
         self._parent = str(version.version)
         return self._parent
