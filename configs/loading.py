@@ -111,9 +111,7 @@ def _step_into(fields: Any, part: str, override: str) -> Any:
 
 def _index(items: list[Any], part: str, override: str) -> int:
     if not part.isdigit() or int(part) >= len(items):
-        raise PlanError(
-            f"--set {override}: {part!r} is no position in a list of {len(items)}; the first is 0"
-        )
+        raise PlanError(f"--set {override}: {part!r} is no position in a list of {len(items)}; the first is 0")
     return int(part)
 
 

@@ -71,9 +71,7 @@ class Plan(Component):
             DataError: the data are absent or unusable.
             PlanError: the plan does not fit them.
         """
-        federation = federate(
-            self.data.load(), self.partition, self.holdout, self.scaling, self.algorithm.seed
-        )
+        federation = federate(self.data.load(), self.partition, self.holdout, self.scaling, self.algorithm.seed)
         self.check_clients(len(federation.clients))
         self._check_metric(federation)
         return federation

@@ -35,9 +35,7 @@ class ByKind:
     pydantic describes such a union as ``oneOf``, which Prefect's form shows as bare JSON; ``anyOf`` it draws.
     """
 
-    def __get_pydantic_json_schema__(
-        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(self, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         schema = handler(core_schema)
         if "oneOf" in schema:
             schema["anyOf"] = schema.pop("oneOf")

@@ -31,9 +31,7 @@ class Split:
 
 def concatenate(splits: list[Split]) -> Split:
     """All rows, one split after the other."""
-    return Split(
-        np.concatenate([split.x for split in splits]), np.concatenate([split.y for split in splits])
-    )
+    return Split(np.concatenate([split.x for split in splits]), np.concatenate([split.y for split in splits]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,18 +54,13 @@ class Dataset:
         if len(self.rows) == 0:
             raise DataError(f"{self.origin}: there are no rows")
         if len(self.rows.x) != len(self.rows.y):
-            raise DataError(
-                f"{self.origin}: {len(self.rows.x)} rows of features but {len(self.rows.y)} targets"
-            )
+            raise DataError(f"{self.origin}: {len(self.rows.x)} rows of features but {len(self.rows.y)} targets")
         if self.keys is not None and len(self.keys) != len(self.rows):
-            raise DataError(
-                f"{self.origin}: {len(self.rows)} rows but {len(self.keys)} client keys"
-            )
+            raise DataError(f"{self.origin}: {len(self.rows)} rows but {len(self.keys)} client keys")
         if not np.isfinite(self.rows.x).all():
             rows = np.flatnonzero(~np.isfinite(self.rows.x.reshape(len(self.rows), -1)).all(axis=1))
             raise DataError(
-                f"{self.origin}: NaN or infinity in {len(rows)} rows, the first is row {rows[0]}; "
-                "fill or drop them"
+                f"{self.origin}: NaN or infinity in {len(rows)} rows, the first is row {rows[0]}; fill or drop them"
             )
         self._check_targets()
 
@@ -77,9 +70,7 @@ class Dataset:
             if not np.isfinite(targets).all():
                 raise DataError(f"{self.origin}: NaN or infinity among the targets")
         elif len(self.labels) < 2:
-            raise DataError(
-                f"{self.origin}: a classifier needs at least 2 classes, got {list(self.labels)}"
-            )
+            raise DataError(f"{self.origin}: a classifier needs at least 2 classes, got {list(self.labels)}")
         elif targets.min() < 0 or targets.max() >= len(self.labels):
             raise DataError(
                 f"{self.origin}: class numbers must lie in 0 … {len(self.labels) - 1}, "

@@ -42,9 +42,7 @@ class Engine(Protocol):
     def init(self, seed: int) -> Vector:
         """Initial weights, shape (size,): a function of ``seed`` alone."""
 
-    def fit(
-        self, params: Vector, data: Split, work: LocalTraining, rng: np.random.Generator
-    ) -> Fitted:
+    def fit(self, params: Vector, data: Split, work: LocalTraining, rng: np.random.Generator) -> Fitted:
         """``params`` after local training on ``data``: a function of its arguments alone."""
 
     def fit_cohort(

@@ -30,9 +30,7 @@ class Holdout(Component):
     @model_validator(mode="after")
     def _leave_rows_to_train_on(self) -> Holdout:
         if self.test + self.validation >= 1:
-            raise ValueError(
-                f"test + validation must be below 1, got {self.test} + {self.validation}"
-            )
+            raise ValueError(f"test + validation must be below 1, got {self.test} + {self.validation}")
         return self
 
 
@@ -84,13 +82,9 @@ def divide(dataset: Dataset, partition: Partition, holdout: Holdout, seed: int) 
     for name, part in (("test", test), ("validation", validation)):
         if len(part) == 0:
             share = getattr(holdout, name)
-            raise DataError(
-                f"holdout.{name}: {share} of {len(rows)} rows is none; raise it or bring more rows"
-            )
+            raise DataError(f"holdout.{name}: {share} of {len(rows)} rows is none; raise it or bring more rows")
     dealt = partition.split(dataset, np.sort(rest), generator(seed, 0, "partition"))
-    clients = {
-        name: _divide_client(name, part, holdout, seed) for name, part in sorted(dealt.items())
-    }
+    clients = {name: _divide_client(name, part, holdout, seed) for name, part in sorted(dealt.items())}
     return Division(test, validation, clients)
 
 
@@ -105,9 +99,7 @@ def _divide_client(name: str, rows: Rows, holdout: Holdout, seed: int) -> Client
     return ClientRows(np.sort(shuffled[tests:]), np.sort(shuffled[:tests]))
 
 
-def federate(
-    dataset: Dataset, partition: Partition, holdout: Holdout, scaling: Scaling, seed: int
-) -> Federation:
+def federate(dataset: Dataset, partition: Partition, holdout: Holdout, scaling: Scaling, seed: int) -> Federation:
     """The parties with their data, scaled by what the training rows say.
 
     Raises:
@@ -119,10 +111,5 @@ def federate(
     def part(rows: Rows) -> Split:
         return affine.apply(dataset.rows.take(rows))
 
-    clients = {
-        name: Client(name, part(rows.train), part(rows.test))
-        for name, rows in division.clients.items()
-    }
-    return Federation(
-        clients, part(division.validation), part(division.test), dataset.labels, affine
-    )
+    clients = {name: Client(name, part(rows.train), part(rows.test)) for name, rows in division.clients.items()}
+    return Federation(clients, part(division.validation), part(division.test), dataset.labels, affine)

@@ -111,9 +111,7 @@ class Dirichlet(Partition):
 
     def split(self, dataset: Dataset, rows: Rows, rng: np.random.Generator) -> dict[str, Rows]:
         if dataset.labels is None:
-            raise DataError(
-                f"partition.dirichlet: {dataset.origin} has no classes; use iid, shares or natural"
-            )
+            raise DataError(f"partition.dirichlet: {dataset.origin} has no classes; use iid, shares or natural")
         for _ in range(self._DRAWS):
             parts = self._draw(dataset.rows.y[rows], rows, rng)
             if min(map(len, parts)) >= self.min_rows:

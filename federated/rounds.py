@@ -74,9 +74,7 @@ def encode(algorithm: Algorithm, round: int, trainable: int, update: Update) -> 
     return _with_statistics(encoded, update.delta[trainable:])
 
 
-def client_half(
-    algorithm: Algorithm, engine: Engine, round: int, params: Vector, client: Client
-) -> Update:
+def client_half(algorithm: Algorithm, engine: Engine, round: int, params: Vector, client: Client) -> Update:
     """All of a client's work in one round."""
     rng = local_rng(algorithm, round, client.name)
     fitted = engine.fit(params, client.train, algorithm.local, rng)
@@ -108,9 +106,7 @@ def screen(round: int, updates: Sequence[Update], quorum: int) -> Screened:
     return Screened(usable, left_out)
 
 
-def server_half(
-    algorithm: Algorithm, state: ServerState, updates: Sequence[Update]
-) -> tuple[ServerState, Metrics]:
+def server_half(algorithm: Algorithm, state: ServerState, updates: Sequence[Update]) -> tuple[ServerState, Metrics]:
     """All of the server's work in one round: decode, aggregate, finish, step.
 
     The order of ``updates`` does not matter. Moving statistics go to the rule's aggregate: no transform and no
@@ -134,9 +130,7 @@ def server_half(
     stepped = algorithm.server.next(state.server, state.params[:split], delta)
     params = np.concatenate([stepped.result, state.params[split:] + aggregate[split:]])
     metrics = metrics | stepped.metrics | {"aggregate_norm": l2_norm(delta)}
-    next_state = ServerState(
-        done, params, split, rule_state, stepped.state, tuple(transform_states)
-    )
+    next_state = ServerState(done, params, split, rule_state, stepped.state, tuple(transform_states))
     return next_state, metrics
 
 

@@ -38,9 +38,7 @@ class Rule(Component, ABC):
         """
 
 
-def _weighted_sum(
-    updates: Iterable[Update], weight: Callable[[Update], float]
-) -> tuple[Vector | None, float]:
+def _weighted_sum(updates: Iterable[Update], weight: Callable[[Update], float]) -> tuple[Vector | None, float]:
     """Σ wᵢδᵢ and Σ wᵢ, in one pass and two vectors of memory; None where there is no update."""
     total: Vector | None = None
     weights = 0.0

@@ -20,9 +20,7 @@ class Selector(Component, ABC):
         """How many of ``clients`` take part in a round."""
 
     @abstractmethod
-    def select(
-        self, round: int, clients: Sequence[str], rng: np.random.Generator
-    ) -> tuple[str, ...]:
+    def select(self, round: int, clients: Sequence[str], rng: np.random.Generator) -> tuple[str, ...]:
         """The names of the cohort, sorted, each once."""
 
 
@@ -34,9 +32,7 @@ class All(Selector):
     def cohort_size(self, clients: int) -> int:
         return clients
 
-    def select(
-        self, round: int, clients: Sequence[str], rng: np.random.Generator
-    ) -> tuple[str, ...]:
+    def select(self, round: int, clients: Sequence[str], rng: np.random.Generator) -> tuple[str, ...]:
         return tuple(sorted(clients))
 
 
@@ -49,13 +45,9 @@ class Uniform(Selector):
     def cohort_size(self, clients: int) -> int:
         return self.cohort
 
-    def select(
-        self, round: int, clients: Sequence[str], rng: np.random.Generator
-    ) -> tuple[str, ...]:
+    def select(self, round: int, clients: Sequence[str], rng: np.random.Generator) -> tuple[str, ...]:
         if self.cohort > len(clients):
-            raise ValueError(
-                f"uniform with cohort={self.cohort} needs as many clients, got {len(clients)}"
-            )
+            raise ValueError(f"uniform with cohort={self.cohort} needs as many clients, got {len(clients)}")
         drawn = rng.choice(np.array(sorted(clients)), size=self.cohort, replace=False)
         return tuple(sorted(drawn.tolist()))
 

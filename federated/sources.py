@@ -108,9 +108,7 @@ class Csv(Source):
         for field, column in (("target", self.target), ("client", self.client)):
             if column is not None:
                 self._check(f"data.csv.{field}", column, table)
-        names = self.features or tuple(
-            str(name) for name in table.columns if name not in (self.target, self.client)
-        )
+        names = self.features or tuple(str(name) for name in table.columns if name not in (self.target, self.client))
         for name in names:
             self._check("data.csv.features", name, table)
         features = self._numbers("data.csv.features", table[list(names)])
@@ -176,12 +174,9 @@ class CustomSource(Source):
         dataset = resolve(self.target)(**self.options)
         if not isinstance(dataset, Dataset):
             raise DataError(
-                f"data.custom.target: {self.target} must return a federated.data.Dataset, "
-                f"got {type(dataset).__name__}"
+                f"data.custom.target: {self.target} must return a federated.data.Dataset, got {type(dataset).__name__}"
             )
         return dataset
 
 
-AnySource = Annotated[
-    Digits | BreastCancer | Line | Csv | CustomSource, Field(discriminator="kind"), ByKind()
-]
+AnySource = Annotated[Digits | BreastCancer | Line | Csv | CustomSource, Field(discriminator="kind"), ByKind()]

@@ -10,9 +10,7 @@ from pydantic import Field
 
 from federated.errors import PlanError
 
-Target = Annotated[
-    str, Field(pattern=r"^[\w.]+:\w+$", description="your own code, as package.module:name")
-]
+Target = Annotated[str, Field(pattern=r"^[\w.]+:\w+$", description="your own code, as package.module:name")]
 
 
 def resolve(target: str) -> Callable[..., Any]:

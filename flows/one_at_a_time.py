@@ -16,7 +16,8 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 def one_training_of(plan: str) -> Iterator[None]:
     """Waits until no other deployed training of ``plan`` runs, and holds its place until the end.
 
-    The place is leased: a training that dies gives it back when its lease runs out. Runs outside a deployment hold none.
+    The place is leased: a training that dies gives it back when its lease runs out. Runs outside a deployment
+    hold none.
     """
     if runtime.deployment.id is None:
         yield
@@ -33,6 +34,4 @@ def _ensure_limit(name: str) -> None:
             client.read_global_concurrency_limit_by_name(name)
         except ObjectNotFound:
             with contextlib.suppress(ObjectAlreadyExists):
-                client.create_global_concurrency_limit(
-                    GlobalConcurrencyLimitCreate(name=name, limit=1)
-                )
+                client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=1))

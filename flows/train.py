@@ -95,9 +95,7 @@ def _train(training: Training, registering: Registration, started: float) -> Sum
         stop_reason=outcome.reason,
         seconds=time.monotonic() - started,
     )
-    publish_results(
-        registering.registrar, training, outcome.state.params, summary, Sealed(outcome.reports)
-    )
+    publish_results(registering.registrar, training, outcome.state.params, summary, Sealed(outcome.reports))
     publish_summary(summary, outcome.reports)
     return summary
 
@@ -144,14 +142,11 @@ def _run_round(training: Training, state: ServerState) -> tuple[ServerState, Rou
     return aggregated.state, report
 
 
-def _train_cohort(
-    training: Training, at: At, state: ServerState, cohort: tuple[str, ...]
-) -> list[Update]:
+def _train_cohort(training: Training, at: At, state: ServerState, cohort: tuple[str, ...]) -> list[Update]:
     """The cohort in shards, side by side. How it is cut does not change the updates."""
     count = min(environment.workers(), len(cohort))
     shards = [
-        train_clients.submit(training, at, shard, state.params, Sealed(cohort[shard::count]))
-        for shard in range(count)
+        train_clients.submit(training, at, shard, state.params, Sealed(cohort[shard::count])) for shard in range(count)
     ]
     return [update for shard in shards for update in shard.result().value]
 

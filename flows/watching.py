@@ -37,7 +37,7 @@ class Unwatched:
         return None
 
 
-_watcher: ContextVar[Watcher] = ContextVar("watcher", default=Unwatched())
+_watcher: ContextVar[Watcher] = ContextVar("watcher")
 
 
 @contextlib.contextmanager
@@ -52,4 +52,4 @@ def watched_by(watcher: Watcher) -> Iterator[None]:
 
 def watcher() -> Watcher:
     """Who follows the training that runs here."""
-    return _watcher.get()
+    return _watcher.get(Unwatched())

@@ -49,9 +49,7 @@ class KerasEngine:
             tf.TensorSpec([None], self._objective.target_dtype),
         ]
         params = tf.TensorSpec([self.size], tf.float32)
-        self._score = tf.function(
-            self._score_rows, autograph=False, input_signature=[params, *self._rows]
-        )
+        self._score = tf.function(self._score_rows, autograph=False, input_signature=[params, *self._rows])
         self._loops: dict[str, LocalLoop] = {}
         self._lock = threading.Lock()
 
@@ -69,9 +67,7 @@ class KerasEngine:
         with _seeded(seed):
             return self._layout.read(self._spec.build(self._inputs, self._classes))
 
-    def fit(
-        self, params: Vector, data: Split, work: LocalTraining, rng: np.random.Generator
-    ) -> Fitted:
+    def fit(self, params: Vector, data: Split, work: LocalTraining, rng: np.random.Generator) -> Fitted:
         order = np.stack([rng.permutation(len(data)) for _ in range(work.epochs)])
         seeds = rng.integers(0, 2**31, size=(self._layout.states, 2))
         batch = min(work.batch_size or len(data), len(data))
@@ -105,9 +101,7 @@ class KerasEngine:
         key = work.optimizer.model_dump_json()
         with self._lock:
             if key not in self._loops:
-                self._loops[key] = LocalLoop(
-                    self._model, self._layout, self._objective, self._rows, work.optimizer
-                )
+                self._loops[key] = LocalLoop(self._model, self._layout, self._objective, self._rows, work.optimizer)
             return self._loops[key]
 
     def _score_rows(self, params: Any, x: Any, y: Any) -> tuple[Any, Any]:

@@ -44,8 +44,7 @@ class Layout:
     def unpack(self, params: Any, seeds: Any) -> tuple[list[Any], list[Any]]:
         """Inside a graph: the two lists that Keras' ``stateless_call`` takes."""
         weights = [
-            tf.reshape(piece, shape)
-            for piece, shape in zip(tf.split(params, self._sizes), self._shapes, strict=True)
+            tf.reshape(piece, shape) for piece, shape in zip(tf.split(params, self._sizes), self._shapes, strict=True)
         ]
         statistics = iter(weights[self._trainables :])
         state = list(self._state(statistics, seeds))

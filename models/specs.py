@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -51,7 +52,7 @@ class _Dense(Model):
 
     def parameters(self, inputs: Shape, classes: int | None) -> int:
         widths = (math.prod(inputs), *self._widths, output_units(classes))
-        return sum((before + 1) * after for before, after in zip(widths, widths[1:], strict=False))
+        return sum((before + 1) * after for before, after in pairwise(widths))
 
 
 class Linear(_Dense):
@@ -102,16 +103,11 @@ class CustomModel(Model):
 
         model = resolve(self.target)(inputs, classes, **self.options)
         if not isinstance(model, keras.Model):
-            raise PlanError(
-                f"model.custom.target: {self.target} must return a keras.Model, "
-                f"got {type(model).__name__}"
-            )
+            raise PlanError(f"model.custom.target: {self.target} must return a keras.Model, got {type(model).__name__}")
         expected = (None, output_units(classes))
         if not model.built or tuple(model.output_shape) != expected:
             shape = model.output_shape if model.built else "an unbuilt model"
-            raise PlanError(
-                f"model.custom.target: {self.target} must end in shape {expected}, got {shape}"
-            )
+            raise PlanError(f"model.custom.target: {self.target} must end in shape {expected}, got {shape}")
         ending = getattr(getattr(model.layers[-1], "activation", None), "__name__", "linear")
         if ending in ("sigmoid", "softmax"):
             raise PlanError(

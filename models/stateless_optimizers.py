@@ -1,7 +1,7 @@
 """Keras optimizers as pure functions.
 
-Keras' ``stateless_apply`` maps (slots, gradients, weights) to new weights and slots. The TensorFlow backend turns it off,
-because ``tf.distribute`` wants variables (keras#18497). Local training is not distributed, so what that backend
+Keras' ``stateless_apply`` maps (slots, gradients, weights) to new weights and slots. The TensorFlow backend turns it
+off, because ``tf.distribute`` wants variables (keras#18497). Local training is not distributed, so what that backend
 overrides is put back to the common implementation.
 """
 

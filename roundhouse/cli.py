@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -40,7 +40,7 @@ _FAILED, _BAD_INPUT, _STOPPED = 1, 2, 130
 @app.callback()
 def _prepare() -> None:
     environment.quieten()
-    sys.path.append(os.getcwd())  # for a plan's own code; the project's own modules come first
+    sys.path.append(str(Path.cwd()))  # for a plan's own code; the project's own modules come first
 
 
 @app.command()

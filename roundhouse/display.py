@@ -127,8 +127,7 @@ def outcome(summary: Summary) -> Iterator[Table | str]:
     """The summary, to print."""
     score = "accuracy" if "test_accuracy" in summary.metrics else "mae"
     yield (
-        f"{summary.plan}: {summary.rounds} rounds in {round_duration(summary.seconds)}, "
-        f"ended by {summary.stop_reason}"
+        f"{summary.plan}: {summary.rounds} rounds in {round_duration(summary.seconds)}, ended by {summary.stop_reason}"
     )
     yield _models(summary, score)
     if any(f"alone_test_{score}" in numbers for numbers in summary.per_client.values()):
@@ -158,9 +157,7 @@ def _clients(summary: Summary, score: str) -> Table:
         table.add_column(heading, justify="left" if heading == "client" else "right")
     for name, numbers in summary.per_client.items():
         keys = (f"alone_test_{score}", f"alone_own_{score}", f"own_{score}")
-        table.add_row(
-            name, f"{numbers['train_rows']:.0f}", *(f"{numbers[key]:.4f}" for key in keys)
-        )
+        table.add_row(name, f"{numbers['train_rows']:.0f}", *(f"{numbers[key]:.4f}" for key in keys))
     return table
 
 

@@ -35,9 +35,7 @@ class Services:
     def start(self, name: str, module: str, *arguments: str) -> None:
         """Runs ``module``; its output goes to a file named after it."""
         with self.log(name).open("w", encoding="utf-8") as log:
-            self._processes[name] = child.start(
-                module, *arguments, env=self.env, stdout=log, stderr=subprocess.STDOUT
-            )
+            self._processes[name] = child.start(module, *arguments, env=self.env, stdout=log, stderr=subprocess.STDOUT)
 
     def run(self, name: str, *arguments: str) -> None:
         """Runs a Prefect command to its end.
@@ -46,9 +44,7 @@ class Services:
             TrainingError: it failed.
         """
         with self.log(name).open("w", encoding="utf-8") as log:
-            process = child.start(
-                "prefect", *arguments, env=self.env, stdout=log, stderr=subprocess.STDOUT
-            )
+            process = child.start("prefect", *arguments, env=self.env, stdout=log, stderr=subprocess.STDOUT)
             if process.wait() != 0:
                 raise TrainingError(f"{name} failed; see {self.log(name)}")
             child.stop(process)
@@ -81,9 +77,7 @@ class Services:
         """
         for name, process in self._processes.items():
             if process.poll() is not None:
-                raise TrainingError(
-                    f"{name} ended with code {process.returncode}; see {self.log(name)}"
-                )
+                raise TrainingError(f"{name} ended with code {process.returncode}; see {self.log(name)}")
 
     def stop(self) -> None:
         """Ends them, the last started first."""
@@ -115,9 +109,7 @@ def run_services(prefect_port: int, mlflow_port: int, console: Console) -> NoRet
             time.sleep(1)
 
 
-def _start_all(
-    services: Services, prefect_port: int, mlflow_port: int, prefect_url: str, mlflow_url: str
-) -> None:
+def _start_all(services: Services, prefect_port: int, mlflow_port: int, prefect_url: str, mlflow_url: str) -> None:
     here = ("--host", "127.0.0.1", "--port")
     services.start("prefect-server", "prefect", "server", "start", *here, str(prefect_port))
     home = environment.home()
@@ -176,6 +168,4 @@ def _require_free(port: int, option: str) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise InputError(
-                f"port {port} is in use; stop what uses it, or choose another with {option}"
-            ) from error
+            raise InputError(f"port {port} is in use; stop what uses it, or choose another with {option}") from error

@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 from rich.console import Console
 
@@ -32,23 +32,25 @@ def clean_streams(debug: bool) -> Iterator[Streams]:
         return
     log = environment.log_file()
     log.parent.mkdir(parents=True, exist_ok=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = [os.dup(1), os.dup(2)]
     with (
         log.open("w", encoding="utf-8") as file,
-        open(kept[0], "w", encoding="utf-8", closefd=False) as out,
-        open(kept[1], "w", encoding="utf-8", closefd=False) as err,
+        _elsewhere(1, file.fileno()) as out,
+        _elsewhere(2, file.fileno()) as err,
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+        yield Streams(Console(file=out), Console(file=err))
+
+
+@contextlib.contextmanager
+def _elsewhere(descriptor: int, target: int) -> Iterator[TextIO]:
+    """Whatever is written to ``descriptor`` goes to ``target``; gives what it was."""
+    stream = {1: sys.stdout, 2: sys.stderr}[descriptor]
+    stream.flush()
+    with os.fdopen(os.dup(descriptor), "w", encoding="utf-8") as kept:
+        os.dup2(target, descriptor)
         try:
-            yield Streams(Console(file=out), Console(file=err))
+            yield kept
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            for number, descriptor in enumerate(kept, start=1):
-                os.dup2(descriptor, number)
-                os.close(descriptor)
+            stream.flush()
+            os.dup2(kept.fileno(), descriptor)

@@ -34,11 +34,7 @@ def train_baselines(
 ) -> Sealed[dict[str, Baseline]]:
     """Each client's model, trained alone for as many local epochs as ``rounds`` rounds have, from the same start."""
     return Sealed(
-        {
-            client.name: _alone(training, client, rounds)
-            for client in clients.value
-            if not training.cancelled.is_set()
-        }
+        {client.name: _alone(training, client, rounds) for client in clients.value if not training.cancelled.is_set()}
     )
 
 
@@ -54,9 +50,7 @@ def _alone(training: Training, client: Client, rounds: int) -> Baseline:
     work = algorithm.local.model_copy(update={"epochs": algorithm.local.epochs * rounds})
     rng = generator(algorithm.seed, 0, "baseline", client.name)
     params = engine.fit(engine.init(algorithm.seed), client.train, work, rng).params
-    return Baseline(
-        evaluate(engine, params, training.federation.test), evaluate(engine, params, client.test)
-    )
+    return Baseline(evaluate(engine, params, training.federation.test), evaluate(engine, params, client.test))
 
 
 def overall(baselines: dict[str, Baseline]) -> Metrics:

@@ -16,17 +16,13 @@ def list_runs(limit: int) -> list[dict[str, Any]]:
     client = connect()
     with storing("a list of runs"):
         experiments = [found.experiment_id for found in client.search_experiments()]
-        runs = client.search_runs(
-            experiments, f"tags.{_TAG} != ''", max_results=limit, order_by=["start_time DESC"]
-        )
+        runs = client.search_runs(experiments, f"tags.{_TAG} != ''", max_results=limit, order_by=["start_time DESC"])
     return [
         {
             "run_id": run.info.run_id,
             "plan": run.info.run_name,
             "status": run.info.status,
-            "started": datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(
-                timespec="seconds"
-            ),
+            "started": datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(timespec="seconds"),
             "stop_reason": run.data.tags.get("stop_reason", ""),
             "test_accuracy": run.data.metrics.get("test_accuracy"),
             "test_loss": run.data.metrics.get("test_loss"),

@@ -55,14 +55,10 @@ def clients_by_round(reports: Sequence[RoundReport], score: str) -> bytes:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     axes = figure.subplots()
     rounds = [report.round for report in reports]
-    by_client = np.array(
-        [[metrics[score] for metrics in report.per_client.values()] for report in reports]
-    )
+    by_client = np.array([[metrics[score] for metrics in report.per_client.values()] for report in reports])
     low, tenth, median, ninetieth, high = np.percentile(by_client, [0, 10, 50, 90, 100], axis=1)
     axes.fill_between(rounds, low, high, alpha=0.15, color="C0", label="all clients")
-    axes.fill_between(
-        rounds, tenth, ninetieth, alpha=0.3, color="C0", label="10th to 90th percentile"
-    )
+    axes.fill_between(rounds, tenth, ninetieth, alpha=0.3, color="C0", label="10th to 90th percentile")
     axes.plot(rounds, median, color="C0", label="median")
     _decorate(axes, "round", f"{score} on own test rows")
     figure.suptitle("Global model over clients")
@@ -77,9 +73,7 @@ def who_holds_what(federation: Federation) -> bytes:
     left = np.zeros(len(names))
     for code, label in enumerate(federation.labels or ("rows",)):
         targets = [federation.clients[name].train.y for name in names]
-        counts = np.array(
-            [len(y) if federation.labels is None else int(np.sum(y == code)) for y in targets]
-        )
+        counts = np.array([len(y) if federation.labels is None else int(np.sum(y == code)) for y in targets])
         axes.barh(names, counts, left=left, label=label, color=f"C{code % 10}")
         left += counts
     axes.invert_yaxis()

@@ -19,6 +19,4 @@ def load_training(plan: Plan) -> Sealed[Training]:
     federation = plan.federation()
     from models.keras_engine import KerasEngine
 
-    return Sealed(
-        Training(plan, federation, KerasEngine(plan.model, federation.inputs, federation.classes))
-    )
+    return Sealed(Training(plan, federation, KerasEngine(plan.model, federation.inputs, federation.classes)))

@@ -15,9 +15,7 @@ class ProgressArtifact:
     def __init__(self, plan: str, rounds: int) -> None:
         self._rounds = rounds
         self._sent = time.monotonic()
-        self._id = create_progress_artifact(
-            progress=0.0, key=f"{plan}-progress", description=f"{plan}: rounds done"
-        )
+        self._id = create_progress_artifact(progress=0.0, key=f"{plan}-progress", description=f"{plan}: rounds done")
 
     def done(self, rounds: int) -> None:
         """``rounds`` rounds are over."""

@@ -30,9 +30,7 @@ def open_tracking(training: Training, plan: str, flow_run_id: str) -> Sealed[Reg
 
 
 @task(task_run_name="register_model {at}", cache_policy=NO_CACHE, persist_result=False)
-def register_model(
-    registrar: Sealed[Registrar], at: At, params: Vector, report: Sealed[RoundReport]
-) -> str:
+def register_model(registrar: Sealed[Registrar], at: At, params: Vector, report: Sealed[RoundReport]) -> str:
     """Logs the round's numbers and registers its model, while the next round trains; gives the version."""
     registrar.value.run.log_round(at.round, report.value.metrics)
     return registrar.value.versions.write(at.round, params, report.value.cohort)
@@ -58,7 +56,5 @@ def publish_results(
     run.log_results(summary.metrics, tags)
     run.log_file("summary.json", summary.model_dump_json(indent=2).encode())
     run.log_file("clients.json", json.dumps(summary.per_client, indent=2).encode())
-    for name, picture in figures.draw(
-        training.federation, reports.value, partial(served.predict, params)
-    ):
+    for name, picture in figures.draw(training.federation, reports.value, partial(served.predict, params)):
         run.log_file(f"figures/{name}.png", picture)

@@ -67,15 +67,6 @@ class RoundReport:
         return self.metrics["seconds_round"]
 
     def __str__(self) -> str:
-        scores = [
-            f"{name} {self.metrics[name]:.4f}"
-            for name in ("loss", "accuracy", "mae")
-            if name in self.metrics
-        ]
-        left_out = (
-            f", left out {', '.join(self.left_out)} (NaN or infinity)" if self.left_out else ""
-        )
-        return (
-            f"round {self.round}: {len(self.cohort)} clients, {', '.join(scores)}, "
-            f"{self.seconds:.2f} s{left_out}"
-        )
+        scores = [f"{name} {self.metrics[name]:.4f}" for name in ("loss", "accuracy", "mae") if name in self.metrics]
+        left_out = f", left out {', '.join(self.left_out)} (NaN or infinity)" if self.left_out else ""
+        return f"round {self.round}: {len(self.cohort)} clients, {', '.join(scores)}, {self.seconds:.2f} s{left_out}"

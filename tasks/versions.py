@@ -34,9 +34,7 @@ class VersionWriter:
 
         self._plan, self._run = training.plan, run
         federation = training.federation
-        self.served = ServedModel(
-            training.plan.model, federation.inputs, federation.classes, federation.scaling
-        )
+        self.served = ServedModel(training.plan.model, federation.inputs, federation.classes, federation.scaling)
         self._folder = Path(tempfile.mkdtemp(prefix="roundhouse-"))
         self._parent: str | None = None
         with storing(f"the registered model {training.plan.name}"):

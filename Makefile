@@ -1,0 +1,45 @@
+# Everything a newcomer types. PYTHON picks the interpreter: make train PYTHON=python3.12
+PYTHON ?= python3
+export PYTHONDONTWRITEBYTECODE :=
+unexport PYTHONDONTWRITEBYTECODE
+BIN := .venv/bin
+
+.PHONY: train test up lint bench lock
+
+train: .venv/installed
+	@$(BIN)/roundhouse train quickstart
+
+test: .venv/installed-dev
+	$(BIN)/python -m pytest
+
+up: .venv/installed
+	@$(BIN)/roundhouse up
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/installed-dev
+	$(BIN)/python -m benchmarks
+
+# After a change of the dependencies in pyproject.toml.
+lock: .venv/installed-dev
+	$(BIN)/uv pip compile pyproject.toml --universal --no-annotate --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --no-annotate --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --no-emit-find-links --quiet --constraint requirements.lock --output-file requirements-dev.lock
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Roundhouse needs Python 3.11 or newer; $(PYTHON) is `$(PYTHON) --version 2>&1`: make PYTHON=python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+
+.venv/installed: requirements.lock pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --compile --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+.venv/installed-dev: requirements-dev.lock .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --compile --require-hashes --requirement requirements-dev.lock
+	@touch $@
