@@ -160,6 +160,8 @@ def _descend(node: dict[str, Any], part: Any, definitions: dict[str, Any]) -> di
 
 
 def _resolve(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    if "discriminator" in node:
+        return node
     for option in [node, *node.get("anyOf", []), *node.get("allOf", [])]:
         if "$ref" in option:
             return definitions[option["$ref"].rpartition("/")[2]]  # type: ignore[no-any-return]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
 
 Vector = NDArray[np.float32]
 """A model or an update: shape (parameters,), float32."""
@@ -35,7 +34,7 @@ class ByKind:
     pydantic describes such a union as ``oneOf``, which Prefect's form shows as bare JSON; ``anyOf`` it draws.
     """
 
-    def __get_pydantic_json_schema__(self, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         schema = handler(core_schema)
         if "oneOf" in schema:
             schema["anyOf"] = schema.pop("oneOf")

@@ -51,6 +51,7 @@ class Dataset:
     keys: NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
+        self._check_arrays()
         if len(self.rows) == 0:
             raise DataError(f"{self.origin}: there are no rows")
         if len(self.rows.x) != len(self.rows.y):
@@ -63,6 +64,19 @@ class Dataset:
                 f"{self.origin}: NaN or infinity in {len(rows)} rows, the first is row {rows[0]}; fill or drop them"
             )
         self._check_targets()
+
+    def _check_arrays(self) -> None:
+        x, y = self.rows.x, self.rows.y
+        wanted = np.float32 if self.labels is None else np.int32
+        if x.dtype != np.float32 or y.dtype != wanted:
+            raise DataError(
+                f"{self.origin}: expected x of float32 and y of {np.dtype(wanted)}, got {x.dtype} and {y.dtype}"
+            )
+        if x.ndim < 2 or 0 in x.shape[1:] or y.ndim != 1:
+            raise DataError(
+                f"{self.origin}: expected x of shape (rows, features) and y of shape (rows,), "
+                f"got {x.shape} and {y.shape}"
+            )
 
     def _check_targets(self) -> None:
         targets = self.rows.y

@@ -83,6 +83,8 @@ def divide(dataset: Dataset, partition: Partition, holdout: Holdout, seed: int) 
         if len(part) == 0:
             share = getattr(holdout, name)
             raise DataError(f"holdout.{name}: {share} of {len(rows)} rows is none; raise it or bring more rows")
+    if len(rest) == 0:
+        raise DataError(f"holdout: test and validation take all {len(rows)} rows; lower them or bring more rows")
     dealt = partition.split(dataset, np.sort(rest), generator(seed, 0, "partition"))
     clients = {name: _divide_client(name, part, holdout, seed) for name, part in sorted(dealt.items())}
     return Division(test, validation, clients)

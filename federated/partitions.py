@@ -92,7 +92,7 @@ class Iid(Partition):
 
 
 class Dirichlet(Partition):
-    """Each class dealt out by proportions drawn from Dirichlet(``alpha``) (Hsu et al. 2019).
+    """Each class dealt out over clients by proportions from Dirichlet(``alpha``) (Yurochkin et al. 2019, section 4).
 
     Small ``alpha``: few classes a client; large: all alike. The draw is repeated until every client has at least
     ``min_rows``.

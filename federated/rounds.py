@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from federated.algorithm import Algorithm
-from federated.component import Metrics, Vector
+from federated.component import Metrics, Step, Vector
 from federated.data import Client
 from federated.engine import Engine, Fitted
 from federated.errors import TrainingError
@@ -114,31 +114,47 @@ def server_half(algorithm: Algorithm, state: ServerState, updates: Sequence[Upda
 
     Raises:
         ValueError: the rule got too few updates.
+        TrainingError: the new model is not finite.
     """
     done, split = state.round + 1, state.trainable
     ordered = sorted(updates, key=lambda update: update.client)
+    statistics = state.params.size - split
     rule_state, aggregate, metrics = algorithm.rule.next(
-        state.rule, (_decode(algorithm, split, update) for update in ordered)
+        state.rule, (_decode(algorithm, statistics, update) for update in ordered)
     )
-    delta, transform_states = aggregate[:split], list(state.transforms)
     cohort = tuple(update.client for update in ordered)
-    for position, layer in _reverse(algorithm):
-        rng = generator(algorithm.seed, done, f"finish-{position}")
-        finished = layer.finish(transform_states[position], delta, cohort, rng)
-        transform_states[position], delta = finished.state, finished.result
-        metrics = metrics | finished.metrics
-    stepped = algorithm.server.next(state.server, state.params[:split], delta)
+    finished = _finish(algorithm, state, aggregate[:split], cohort)
+    stepped = algorithm.server.next(state.server, state.params[:split], finished.result)
     params = np.concatenate([stepped.result, state.params[split:] + aggregate[split:]])
-    metrics = metrics | stepped.metrics | {"aggregate_norm": l2_norm(delta)}
-    next_state = ServerState(done, params, split, rule_state, stepped.state, tuple(transform_states))
-    return next_state, metrics
+    if not np.isfinite(params).all():
+        raise TrainingError(
+            f"round {done}: the aggregate of {len(ordered)} updates is not finite; clip, or train slower"
+        )
+    norm = {"aggregate_norm": l2_norm(finished.result)}
+    next_state = ServerState(done, params, split, rule_state, stepped.state, finished.state)
+    return next_state, metrics | finished.metrics | stepped.metrics | norm
 
 
-def _decode(algorithm: Algorithm, trainable: int, update: Update) -> Update:
-    decoded = replace(update, delta=update.delta[:trainable])
+def _finish(
+    algorithm: Algorithm, state: ServerState, delta: Vector, cohort: Sequence[str]
+) -> Step[tuple[Any, ...], Vector]:
+    """The server's side of every transform, once a round, in reverse."""
+    states, metrics = list(state.transforms), Metrics()
+    for position, layer in _reverse(algorithm):
+        rng = generator(algorithm.seed, state.round + 1, f"finish-{position}")
+        finished = layer.finish(states[position], delta, cohort, rng)
+        states[position], delta = finished.state, finished.result
+        metrics |= finished.metrics
+    return Step(tuple(states), delta, metrics)
+
+
+def _decode(algorithm: Algorithm, statistics: int, update: Update) -> Update:
+    """The update as the rule should see it. Its last ``statistics`` entries are no transform's business."""
+    cut = update.delta.size - statistics
+    decoded = replace(update, delta=update.delta[:cut])
     for _, layer in _reverse(algorithm):
         decoded = layer.decode(decoded)
-    return _with_statistics(decoded, update.delta[trainable:])
+    return _with_statistics(decoded, update.delta[cut:])
 
 
 def _reverse(algorithm: Algorithm) -> list[tuple[int, Any]]:

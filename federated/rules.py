@@ -5,14 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from federated.component import ByKind, Component, Step, Vector
-from federated.errors import PlanError
-from federated.targets import Target, resolve
+from federated.targets import Target, build
 from federated.updates import Update
 
 
@@ -23,7 +22,10 @@ class Rule(Component, ABC):
     encrypted updates. The others hold the cohort's matrix.
     """
 
-    additive: ClassVar[bool] = False
+    @property
+    def additive(self) -> bool:
+        """Whether it is a sum."""
+        return False
 
     def init(self, size: int) -> Any:
         """The state before round 1, for updates of ``size`` parameters."""
@@ -53,7 +55,10 @@ class Mean(Rule):
     """Σδ / N: every client counts the same, whatever its size. The textbook's federated averaging."""
 
     kind: Literal["mean"] = "mean"
-    additive: ClassVar[bool] = True
+
+    @property
+    def additive(self) -> bool:
+        return True
 
     def next(self, state: Any, updates: Iterable[Update]) -> Step[Any, Vector]:
         total, count = _weighted_sum(updates, lambda update: 1.0)
@@ -66,7 +71,10 @@ class WeightedMean(Rule):
     """Σnδ / Σn: clients count by their number of training examples (McMahan et al. 2017, FedAvg)."""
 
     kind: Literal["weighted_mean"] = "weighted_mean"
-    additive: ClassVar[bool] = True
+
+    @property
+    def additive(self) -> bool:
+        return True
 
     def next(self, state: Any, updates: Iterable[Update]) -> Step[Any, Vector]:
         total, weights = _weighted_sum(updates, lambda update: update.weight)
@@ -84,13 +92,19 @@ class CustomRule(Rule):
     target: Target
     options: dict[str, Any] = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _resolve(self) -> CustomRule:
+        _ = self.rule
+        return self
+
     @cached_property
     def rule(self) -> Rule:
         """The rule that ``target`` names."""
-        rule = resolve(self.target)(**self.options)
-        if not isinstance(rule, Rule):
-            raise PlanError(f"target {self.target!r}: expected a Rule, got {type(rule).__name__}")
-        return rule
+        return build(self.target, Rule, self.options)  # type: ignore[type-abstract]
+
+    @property
+    def additive(self) -> bool:
+        return self.rule.additive
 
     def init(self, size: int) -> Any:
         return self.rule.init(size)

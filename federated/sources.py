@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -10,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from federated.component import ByKind, Component
 from federated.data import Dataset, Split
 from federated.errors import DataError
 from federated.randomness import generator
-from federated.targets import Target, resolve
+from federated.targets import Target, build
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,7 +86,8 @@ class Line(Source):
         count = self.clients * self.points
         x = rng.uniform(-2, 2, size=(count, 1)).astype(np.float32)
         y = self.slope * x[:, 0] + self.intercept + rng.normal(0, self.noise, size=count)
-        keys = np.repeat([f"client-{number}" for number in range(self.clients)], self.points)
+        width = len(str(self.clients - 1))
+        keys = np.repeat([f"client-{number:0{width}}" for number in range(self.clients)], self.points)
         return Dataset(Split(x, y.astype(np.float32)), None, "data.line", keys)
 
 
@@ -100,18 +102,24 @@ class Csv(Source):
     path: Path
     target: str
     task: Literal["classification", "regression"] = "classification"
-    features: tuple[str, ...] | None = None
+    features: tuple[str, ...] | None = Field(default=None, min_length=1)
     client: str | None = Field(default=None, description="column that says whose row it is")
+
+    @field_validator("features")
+    @classmethod
+    def _each_once(cls, features: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if features is not None and len(set(features)) < len(features):
+            raise ValueError(f"each feature may be named once, got {list(features)}")
+        return features
 
     def load(self) -> Dataset:
         table = self._read()
         for field, column in (("target", self.target), ("client", self.client)):
             if column is not None:
                 self._check(f"data.csv.{field}", column, table)
-        names = self.features or tuple(str(name) for name in table.columns if name not in (self.target, self.client))
-        for name in names:
-            self._check("data.csv.features", name, table)
-        features = self._numbers("data.csv.features", table[list(names)])
+        names = self._feature_names(table)
+        self._check_complete(table[[*names, self.target, *([self.client] if self.client else [])]])
+        features = self._numbers("data.csv.features", table[names])
         keys = None if self.client is None else table[self.client].astype(str).to_numpy(np.str_)
         targets, labels = self._targets(table)
         return Dataset(Split(features, targets), labels, f"data.csv {self.path}", keys)
@@ -120,24 +128,45 @@ class Csv(Source):
         import pandas as pd
 
         try:
-            table = pd.read_csv(self.path)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
+                table = pd.read_csv(self.path, index_col=False)
         except FileNotFoundError as error:
             raise DataError(
                 f"data.csv.path: there is no file {self.path}; "
                 f"name your own table, for example --set data.path=table.csv"
             ) from error
-        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-            raise DataError(f"data.csv.path: {self.path} is no CSV table ({error})") from error
         except OSError as error:
             raise DataError(f"data.csv.path: cannot read {self.path} ({error.strerror})") from error
-        missing = table.isna().any(axis=1)
-        if missing.any():
-            columns = [str(name) for name in table.columns[table.isna().any()]]
+        except (ValueError, pd.errors.ParserWarning) as error:  # parsing errors are ValueErrors
+            reason = str(error).strip().rstrip(".")
+            raise DataError(f"data.csv.path: {self.path} is no CSV table ({reason})") from error
+        if table.empty:
+            raise DataError(f"data.csv.path: {self.path} has a header but no rows")
+        return table
+
+    def _feature_names(self, table: pd.DataFrame) -> list[str]:
+        others = (self.target, self.client)
+        if self.features is None:
+            names = [str(name) for name in table.columns if name not in others]
+        else:
+            names = list(self.features)
+        for name in names:
+            self._check("data.csv.features", name, table)
+            if name in others:
+                raise DataError(f"data.csv.features: {name!r} is the target or the client; leave it out of features")
+        if not names:
+            raise DataError(f"data.csv.features: {self.path} has no column beside the target and the client")
+        return names
+
+    def _check_complete(self, table: pd.DataFrame) -> None:
+        missing = table.isna()
+        if missing.to_numpy().any():
+            columns = [str(name) for name in table.columns[missing.any()]]
             raise DataError(
-                f"data.csv.path: {int(missing.sum())} rows of {self.path} have no value in "
+                f"data.csv.path: {int(missing.any(axis=1).sum())} rows of {self.path} have no value in "
                 f"{', '.join(columns)}; fill or drop them"
             )
-        return table
 
     def _check(self, field: str, column: str, table: pd.DataFrame) -> None:
         columns = [str(name) for name in table.columns]
@@ -153,7 +182,8 @@ class Csv(Source):
                 f"{field}: expected numbers, got text in {', '.join(words)}; "
                 "encode them as numbers or leave them out of features"
             )
-        return table.to_numpy(np.float32)
+        with np.errstate(over="ignore"):  # too large becomes infinite, which the dataset refuses
+            return table.to_numpy(np.float64).astype(np.float32)
 
     def _targets(self, table: pd.DataFrame) -> tuple[NDArray[Any], tuple[str, ...] | None]:
         column = table[self.target]
@@ -171,12 +201,7 @@ class CustomSource(Source):
     options: dict[str, Any] = Field(default_factory=dict)
 
     def load(self) -> Dataset:
-        dataset = resolve(self.target)(**self.options)
-        if not isinstance(dataset, Dataset):
-            raise DataError(
-                f"data.custom.target: {self.target} must return a federated.data.Dataset, got {type(dataset).__name__}"
-            )
-        return dataset
+        return build(self.target, Dataset, self.options)
 
 
 AnySource = Annotated[Digits | BreastCancer | Line | Csv | CustomSource, Field(discriminator="kind"), ByKind()]

@@ -53,9 +53,11 @@ class Stop(Component):
         return value if SMALLER_IS_BETTER[self.metric] else -value
 
     def _stale(self, values: Sequence[float]) -> int:
-        """Rounds since the last one that was better than all before it by more than ``min_delta``."""
+        """Rounds since the best one, which the next best must beat by more than ``min_delta``."""
         best, stale = float("inf"), 0
         for value in values:
-            stale = 0 if value < best - self.min_delta else stale + 1
-            best = min(best, value)
+            if value < best - self.min_delta:
+                best, stale = value, 0
+            else:
+                stale += 1
         return stale

@@ -3,32 +3,44 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
 from federated.errors import PlanError
 
-Target = Annotated[str, Field(pattern=r"^[\w.]+:\w+$", description="your own code, as package.module:name")]
+Target = Annotated[str, Field(pattern=r"^\w+(\.\w+)*:\w+$", description="your own code, as package.module:name")]
+
+Built = TypeVar("Built")
 
 
-def resolve(target: str) -> Callable[..., Any]:
-    """The callable that ``package.module:name`` names.
+def build(target: str, expected: type[Built], options: dict[str, Any], *arguments: Any) -> Built:
+    """What the callable that ``target`` names makes of ``arguments`` and ``options``.
 
     Raises:
-        PlanError: the module cannot be imported, or has no such callable.
+        PlanError: there is no such callable, it refuses the options, or it makes something else.
     """
+    found = _find(target)
+    try:
+        built = found(*arguments, **options)
+    except (TypeError, ValueError) as error:
+        raise PlanError(f"target {target!r} with options {options}: {error}") from error
+    if not isinstance(built, expected):
+        raise PlanError(f"target {target!r}: expected it to give a {expected.__name__}, got {type(built).__name__}")
+    return built
+
+
+def _find(target: str) -> Any:
     module_name, _, name = target.partition(":")
     try:
-        found = getattr(importlib.import_module(module_name), name)
-    except ImportError as error:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # whatever a user's module raises while it is imported
         raise PlanError(
-            f"target {target!r}: cannot import {module_name!r} ({error}); "
+            f"target {target!r}: cannot import {module_name!r} ({type(error).__name__}: {error}); "
             "run from the folder that holds it, or install it"
         ) from error
-    except AttributeError as error:
-        raise PlanError(f"target {target!r}: {module_name!r} has no {name!r}") from error
+    found = getattr(module, name, None)
     if not callable(found):
-        raise PlanError(f"target {target!r}: expected a callable, got {type(found).__name__}")
-    return found  # type: ignore[no-any-return]
+        what = "has no" if found is None else f"has a value of type {type(found).__name__} and no callable called"
+        raise PlanError(f"target {target!r}: {module_name!r} {what} {name!r}")
+    return found

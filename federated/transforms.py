@@ -50,7 +50,7 @@ class Clip(Transform):
     ===================  ==========================
     norm <= ``norm``     itself, bit for bit
     zero                 zero
-    NaN or infinite      NaN: the round leaves it out
+    NaN or infinite      itself: the round leaves it out
     ===================  ==========================
     """
 
@@ -59,7 +59,7 @@ class Clip(Transform):
 
     def encode(self, update: Update, rng: np.random.Generator) -> Update:
         norm = l2_norm(update.delta)
-        clipped = not norm <= self.norm
+        clipped = bool(np.isfinite(norm)) and norm > self.norm
         delta = update.delta * np.float32(self.norm / norm) if clipped else update.delta
         metrics = {"update_norm": norm, "clipped": float(clipped)}
         return replace(update, delta=delta, metrics=update.metrics | metrics)
@@ -68,14 +68,16 @@ class Clip(Transform):
 class ClipElements(Transform):
     """Limits each coordinate of an update to [-``threshold``, ``threshold``], as textbooks write clipping.
 
-    Guarantees: no coordinate is larger in size than ``threshold``; NaN stays NaN and the round leaves it out.
+    Guarantees: no coordinate is larger in size than ``threshold``; NaN and infinity stay, and the round
+    leaves the update out.
     """
 
     kind: Literal["clip_elements"] = "clip_elements"
     threshold: float = Field(gt=0, description="largest size of one coordinate")
 
     def encode(self, update: Update, rng: np.random.Generator) -> Update:
-        delta = np.clip(update.delta, np.float32(-self.threshold), np.float32(self.threshold))
+        limit = np.float32(self.threshold)
+        delta = np.where(np.isfinite(update.delta), np.clip(update.delta, -limit, limit), update.delta)
         share = float(np.mean(np.abs(update.delta) > self.threshold)) if delta.size else 0.0
         return replace(update, delta=delta, metrics=update.metrics | {"clipped_elements": share})
 

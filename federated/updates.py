@@ -28,7 +28,8 @@ class Update:
     @property
     def finite(self) -> bool:
         """Whether every number in it is finite."""
-        return bool(np.isfinite(self.weight) and np.isfinite(self.delta).all())
+        vectors = (self.delta, *self.extras.values())
+        return bool(np.isfinite(self.weight) and all(np.isfinite(vector).all() for vector in vectors))
 
     @property
     def nbytes(self) -> int:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from federated.component import ByKind, Component
 from federated.errors import PlanError
-from federated.targets import Target, resolve
+from federated.targets import Target, build
 
 if TYPE_CHECKING:
     import keras
@@ -26,6 +26,13 @@ def output_units(classes: int | None) -> int:
 
 class Model(Component, ABC):
     """An architecture. Its output is linear: logits, or the regressed value."""
+
+    def check(self, classes: int | None) -> None:
+        """Whether the model fits the kind of target.
+
+        Raises:
+            PlanError: it does not.
+        """
 
     @abstractmethod
     def build(self, inputs: Shape, classes: int | None) -> keras.Model:
@@ -60,10 +67,9 @@ class Linear(_Dense):
 
     kind: Literal["linear"] = "linear"
 
-    def build(self, inputs: Shape, classes: int | None) -> keras.Model:
+    def check(self, classes: int | None) -> None:
         if classes is not None:
             raise PlanError("model.linear: the target has classes; use logistic or mlp")
-        return super().build(inputs, classes)
 
 
 class Logistic(_Dense):
@@ -71,10 +77,9 @@ class Logistic(_Dense):
 
     kind: Literal["logistic"] = "logistic"
 
-    def build(self, inputs: Shape, classes: int | None) -> keras.Model:
+    def check(self, classes: int | None) -> None:
         if classes is None:
             raise PlanError("model.logistic: the target has no classes; use linear or mlp")
-        return super().build(inputs, classes)
 
 
 class Mlp(_Dense):
@@ -101,9 +106,7 @@ class CustomModel(Model):
     def build(self, inputs: Shape, classes: int | None) -> keras.Model:
         import keras
 
-        model = resolve(self.target)(inputs, classes, **self.options)
-        if not isinstance(model, keras.Model):
-            raise PlanError(f"model.custom.target: {self.target} must return a keras.Model, got {type(model).__name__}")
+        model = build(self.target, keras.Model, self.options, inputs, classes)
         expected = (None, output_units(classes))
         if not model.built or tuple(model.output_shape) != expected:
             shape = model.output_shape if model.built else "an unbuilt model"

@@ -13,7 +13,7 @@ from keras.src.optimizers.base_optimizer import BaseOptimizer
 
 from federated.errors import PlanError
 from federated.local_optimizers import AnyLocalOptimizer, CustomOptimizer
-from federated.targets import resolve
+from federated.targets import build
 
 _COMMON = {
     name: getattr(BaseOptimizer, name)
@@ -28,20 +28,14 @@ def stateless_optimizer(spec: AnyLocalOptimizer) -> keras.optimizers.Optimizer:
     Raises:
         PlanError: Keras refuses it, or a custom target is no Keras optimizer.
     """
-    optimizer = _build(spec)
+    optimizer = _stateful(spec)
     stateless = type(type(optimizer).__name__, (type(optimizer),), _COMMON)
     return stateless.from_config(optimizer.get_config())
 
 
-def _build(spec: AnyLocalOptimizer) -> keras.optimizers.Optimizer:
+def _stateful(spec: AnyLocalOptimizer) -> keras.optimizers.Optimizer:
     if isinstance(spec, CustomOptimizer):
-        optimizer = resolve(spec.target)(**spec.options)
-        if not isinstance(optimizer, keras.optimizers.Optimizer):
-            raise PlanError(
-                f"algorithm.local.optimizer.custom.target: {spec.target} must give a Keras optimizer, "
-                f"got {type(optimizer).__name__}"
-            )
-        return optimizer
+        return build(spec.target, keras.optimizers.Optimizer, spec.options)
     config = spec.model_dump(exclude={"kind"})
     try:
         return keras.optimizers.get({"class_name": spec.kind, "config": config})

@@ -35,6 +35,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on sta
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks and libraries' logs.")]
 
 _FAILED, _BAD_INPUT, _STOPPED = 1, 2, 130
+_DIGEST_LENGTH = 64  # of a SHA-256 in full; a table shows its beginning
+_UNBROKEN = ("plan", "model", "run_id", "uri")  # to copy from the table
 
 
 @app.callback()
@@ -92,10 +94,7 @@ def check(
 @app.command()
 def plans() -> None:
     """Lists the plans that ship with Roundhouse."""
-    rows = [
-        {"plan": name, "description": load_plan(name).description, "file": str(path)}
-        for name, path in shipped().items()
-    ]
+    rows = [{"plan": name, "description": load_plan(name).description} for name in shipped()]
     with clean_streams(debug=True) as streams:
         _show(streams, rows, as_json=False)
 
@@ -187,7 +186,7 @@ def _show(streams: Streams, rows: list[dict[str, Any]], as_json: bool) -> None:
         return
     table = Table(box=None, pad_edge=False)
     for heading in rows[0]:
-        table.add_column(heading.replace("_", " "), overflow="fold")
+        table.add_column(heading.replace("_", " "), no_wrap=heading in _UNBROKEN)
     for row in rows:
         table.add_row(*(escape(_cell(value)) for value in row.values()))
     streams.out.print(table, highlight=False)
@@ -196,6 +195,8 @@ def _show(streams: Streams, rows: list[dict[str, Any]], as_json: bool) -> None:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, str) and len(value) == _DIGEST_LENGTH:
+        return value[:12]
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 

@@ -1,7 +1,7 @@
 """Prefect without a server to look after: its ephemeral API, started early and stopped quietly.
 
-Prefect starts one itself where ``PREFECT_API_URL`` is not set, but only once a flow is called, and records task runs one at a
-time. Here it starts while TensorFlow is imported, and records them in batches.
+Prefect starts one itself where ``PREFECT_API_URL`` is not set, but only once a flow is called, and records task runs
+one at a time. Here it starts while TensorFlow is imported, and records them in batches.
 """
 
 from __future__ import annotations

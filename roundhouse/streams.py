@@ -28,7 +28,7 @@ def clean_streams(debug: bool) -> Iterator[Streams]:
     TensorFlow's C++ and child processes write to file descriptors, so these are what is redirected.
     """
     if debug:
-        yield Streams(Console(), Console(stderr=True))
+        yield Streams(_console(sys.stdout), _console(sys.stderr))
         return
     log = environment.log_file()
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,12 @@ def clean_streams(debug: bool) -> Iterator[Streams]:
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")
-        yield Streams(Console(file=out), Console(file=err))
+        yield Streams(_console(out), _console(err))
+
+
+def _console(file: TextIO) -> Console:
+    """As wide as the terminal; wide enough for any table in a file or a pipe."""
+    return Console(file=file, width=None if file.isatty() else 160)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from configs.plan import Plan
 from federated.errors import TrainingError
 from roundhouse.embedded import EmbeddedPrefect, embedded_prefect
 from tasks.reachability import require
+from tasks.tracking import require_mlflow
 
 if TYPE_CHECKING:
     from tasks.summary import Summary
@@ -25,8 +26,10 @@ def run_training(plan: Plan, console: Console) -> Summary:
         TrackingError: MLflow failed.
         KeyboardInterrupt: the training was cancelled.
     """
+    require_mlflow()
+    _require_prefect()
+    plan.federation()  # bad data should not leave a failed run, nor a server half started
     with embedded_prefect() as server:
-        plan.federation()  # while the server starts: bad data should not leave a failed run
         # Prefect takes its settings from the environment when it is imported: from here on.
         from flows.watching import watched_by
         from roundhouse.display import displayed
@@ -35,7 +38,8 @@ def run_training(plan: Plan, console: Console) -> Summary:
             display.says("starting TensorFlow and Prefect")
             import models.keras_engine  # noqa: F401 - while the server starts
 
-            _require_prefect(server)
+            if server is not None:
+                server.wait_until_ready()
             return _run_flow(plan, server)
 
 
@@ -52,9 +56,7 @@ def _run_flow(plan: Plan, server: EmbeddedPrefect | None) -> Summary:
     return state.result()  # type: ignore[no-any-return]
 
 
-def _require_prefect(server: EmbeddedPrefect | None) -> None:
-    if server is None:
-        url = os.environ["PREFECT_API_URL"].rstrip("/")
-        require(f"{url}/health", "Prefect", "PREFECT_API_URL", TrainingError)
-    else:
-        server.wait_until_ready()
+def _require_prefect() -> None:
+    url = os.environ.get("PREFECT_API_URL")
+    if url:
+        require(f"{url.rstrip('/')}/health", "Prefect", "PREFECT_API_URL", TrainingError)

@@ -19,14 +19,14 @@ def list_runs(limit: int) -> list[dict[str, Any]]:
         runs = client.search_runs(experiments, f"tags.{_TAG} != ''", max_results=limit, order_by=["start_time DESC"])
     return [
         {
-            "run_id": run.info.run_id,
             "plan": run.info.run_name,
             "status": run.info.status,
-            "started": datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(timespec="seconds"),
-            "stop_reason": run.data.tags.get("stop_reason", ""),
-            "test_accuracy": run.data.metrics.get("test_accuracy"),
-            "test_loss": run.data.metrics.get("test_loss"),
+            "started": f"{datetime.fromtimestamp(run.info.start_time / 1000, UTC):%Y-%m-%d %H:%M:%SZ}",
+            "ended_by": run.data.tags.get("stop_reason", ""),
+            "accuracy": run.data.metrics.get("test_accuracy"),
+            "loss": run.data.metrics.get("test_loss"),
             "version": run.data.tags.get("model_version", ""),
+            "run_id": run.info.run_id,
         }
         for run in runs
     ]
@@ -44,9 +44,9 @@ def list_models() -> list[dict[str, Any]]:
             "model": version.name,
             "latest": str(version.version),
             "round": version.tags.get("round", ""),
+            "uri": f"models:/{version.name}@latest",
             "run_id": version.run_id,
             "weights_sha256": version.tags.get("weights_sha256", ""),
-            "uri": f"models:/{version.name}@latest",
         }
         for version in latest
         if _TAG in version.tags

@@ -26,7 +26,11 @@ class Registrar:
 def open_tracking(training: Training, plan: str, flow_run_id: str) -> Sealed[Registrar]:
     """Opens the MLflow run, while the first round trains."""
     run = open_run(training.plan, flow_run_id)
-    return Sealed(Registrar(run, VersionWriter(training, run)))
+    try:
+        return Sealed(Registrar(run, VersionWriter(training, run)))
+    except Exception:
+        run.close("FAILED")
+        raise
 
 
 @task(task_run_name="register_model {at}", cache_policy=NO_CACHE, persist_result=False)
@@ -53,7 +57,8 @@ def publish_results(
         "weights_sha256": summary.weights_sha256,
         "model_version": summary.model_version,
     }
-    run.log_results(summary.metrics, tags)
+    by_round = reports.value[-1].metrics
+    run.log_results({name: value for name, value in summary.metrics.items() if name not in by_round}, tags)
     run.log_file("summary.json", summary.model_dump_json(indent=2).encode())
     run.log_file("clients.json", json.dumps(summary.per_client, indent=2).encode())
     for name, picture in figures.draw(training.federation, reports.value, partial(served.predict, params)):

@@ -25,8 +25,9 @@ _TAG_LENGTH = 4000
 class VersionWriter:
     """Writes versions of one registered model.
 
-    What does not change from round to round (signature, requirements, input example) is made once, in a folder. A round
-    rewrites the weights in it, and the folder is uploaded: nothing is inferred again. Not for several threads at a time.
+    What does not change from round to round (signature, requirements, input example) is made once, in a folder. A
+    round rewrites the weights in it, and the folder is uploaded: nothing is inferred again. Not for several threads
+    at a time.
     """
 
     def __init__(self, training: Training, run: TrackedRun) -> None:

@@ -1,0 +1,1 @@
+"""Tests, by room; ``tests.fakes`` is the public fake engine."""

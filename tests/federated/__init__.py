@@ -1,0 +1,1 @@
+"""Tests of the method: NumPy only, no server and no TensorFlow."""

@@ -1,0 +1,96 @@
+"""Every family with its members: a new member is one row here, and inherits the family's laws."""
+
+from __future__ import annotations
+
+from types import UnionType
+from typing import Any, NamedTuple, get_args
+
+from federated.component import Component
+from federated.local_optimizers import (
+    Adadelta,
+    Adafactor,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    AnyLocalOptimizer,
+    CustomOptimizer,
+    Ftrl,
+    Lamb,
+    Lion,
+    Muon,
+    Nadam,
+    RmsProp,
+    ScheduleFreeAdamW,
+    Sgd,
+)
+from federated.partitions import AnyPartition, Dirichlet, Iid, Natural, Shares
+from federated.rules import AnyRule, CustomRule, Mean, WeightedMean
+from federated.scaling import AnyScaling, AsIs, Divide, Standardize
+from federated.selectors import All, AnySelector, Uniform
+from federated.server_optimizers import AnyServerOptimizer, ServerSgd
+from federated.sources import AnySource, BreastCancer, Csv, CustomSource, Digits, Line
+from federated.transforms import AnyTransform, Clip, ClipElements
+
+USER_CODE = "tests.federated.user_code"
+
+RULES = (Mean(), WeightedMean(), CustomRule(target=f"{USER_CODE}:Median"))
+SELECTORS = (All(), Uniform(cohort=3))
+TRANSFORMS = (Clip(norm=1.0), ClipElements(threshold=0.5))
+SERVER_OPTIMIZERS = (ServerSgd(), ServerSgd(learning_rate=0.3))
+PARTITIONS = (
+    Natural(),
+    Shares(shares=(3, 1, 2)),
+    Iid(clients=11),
+    Dirichlet(clients=4, alpha=2.0, min_rows=1),
+)
+SCALINGS = (AsIs(), Divide(by=16), Standardize())
+SOURCES_WITHOUT_A_FILE = (
+    Digits(),
+    BreastCancer(),
+    Line(),
+    CustomSource(target=f"{USER_CODE}:load_rows", options={"rows": 30}),
+)
+SOURCES = (*SOURCES_WITHOUT_A_FILE, Csv(path="table.csv", target="y"))
+LOCAL_OPTIMIZERS = (
+    Sgd(),
+    RmsProp(),
+    Adam(),
+    AdamW(),
+    Adamax(),
+    Nadam(),
+    Lamb(),
+    Lion(),
+    ScheduleFreeAdamW(),
+    Adagrad(),
+    Adadelta(),
+    Adafactor(),
+    Ftrl(),
+    Muon(),
+    CustomOptimizer(target="package.module:Optimizer"),
+)
+
+
+class Family(NamedTuple):
+    """A discriminated union, and one instance or more of every class in it."""
+
+    union: Any
+    members: tuple[Component, ...]
+
+    @property
+    def classes(self) -> set[type]:
+        """The classes in the union."""
+        union = get_args(self.union)[0]
+        return set(get_args(union)) if isinstance(union, UnionType) else {union}
+
+
+FAMILIES = {
+    "AnyRule": Family(AnyRule, RULES),
+    "AnySelector": Family(AnySelector, SELECTORS),
+    "AnyTransform": Family(AnyTransform, TRANSFORMS),
+    "AnyServerOptimizer": Family(AnyServerOptimizer, SERVER_OPTIMIZERS),
+    "AnyPartition": Family(AnyPartition, PARTITIONS),
+    "AnyScaling": Family(AnyScaling, SCALINGS),
+    "AnySource": Family(AnySource, SOURCES),
+    "AnyLocalOptimizer": Family(AnyLocalOptimizer, LOCAL_OPTIMIZERS),
+}

@@ -1,0 +1,91 @@
+"""A data set is checked when it is built."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from federated.data import Dataset, Split, concatenate
+from federated.errors import DataError
+
+NAMES = ("no", "yes")
+
+
+def dataset(x, y, labels=NAMES, keys=None) -> Dataset:
+    targets = np.asarray(y, np.float32 if labels is None else np.int32)
+    return Dataset(Split(np.asarray(x, np.float32), targets), labels, "data.mine", keys)
+
+
+def test_splits_are_taken_and_joined_row_by_row() -> None:
+    rows = dataset([[1], [2], [3]], [0, 1, 0]).rows
+    taken = rows.take(np.array([2, 0]))
+    assert (taken.x.tolist(), taken.y.tolist(), len(taken)) == ([[3], [1]], [0, 0], 2)
+    joined = concatenate([taken, rows])
+    assert (joined.x[:, 0].tolist(), joined.y.tolist()) == ([3, 1, 1, 2, 3], [0, 0, 0, 1, 0])
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_nan_or_infinity_among_features_is_counted_and_located(wrong) -> None:
+    expected = r"data\.mine: NaN or infinity in 2 rows, the first is row 1; fill or drop them"
+    with pytest.raises(DataError, match=expected):
+        dataset([[0, 1], [wrong, 1], [0, 1], [wrong, wrong]], [0, 1, 0, 1])
+
+
+def test_nan_in_an_image_is_located_by_its_row() -> None:
+    images = np.zeros((3, 2, 2, 1))
+    images[2, 1, 1, 0] = np.nan
+    with pytest.raises(DataError, match="in 1 rows, the first is row 2"):
+        dataset(images, [0, 1, 0])
+
+
+def test_nan_among_the_targets_is_refused() -> None:
+    with pytest.raises(DataError, match=r"data\.mine: NaN or infinity among the targets"):
+        dataset([[0], [1]], [0, np.nan], labels=None)
+
+
+def test_as_many_targets_as_rows() -> None:
+    with pytest.raises(DataError, match=r"data\.mine: 2 rows of features but 3 targets"):
+        dataset([[0], [1]], [0, 1, 0])
+
+
+def test_as_many_client_keys_as_rows() -> None:
+    with pytest.raises(DataError, match=r"data\.mine: 2 rows but 1 client keys"):
+        dataset([[0], [1]], [0, 1], keys=np.array(["a"]))
+
+
+def test_no_rows_are_refused() -> None:
+    with pytest.raises(DataError, match=r"data\.mine: there are no rows"):
+        dataset(np.zeros((0, 2)), [])
+
+
+def test_one_class_is_not_a_classification() -> None:
+    with pytest.raises(DataError, match=r"needs at least 2 classes, got \['no'\]"):
+        dataset([[0], [1]], [0, 0], labels=("no",))
+
+
+@pytest.mark.parametrize("wrong", [[-1, 1], [0, 2]])
+def test_class_numbers_lie_in_the_range_of_the_labels(wrong) -> None:
+    expected = rf"class numbers must lie in 0 … 1, got {min(wrong)} … {max(wrong)}"
+    with pytest.raises(DataError, match=expected):
+        dataset([[0], [1]], wrong)
+
+
+def test_every_class_number_of_the_range_is_welcome() -> None:
+    assert len(dataset([[0], [1]], [0, 1]).rows) == 2
+
+
+@pytest.mark.parametrize("targets", [np.zeros((2, 1), np.float32), np.array([0.5, 0.2])], ids=["column", "fractions"])
+def test_targets_that_are_no_vector_of_the_right_type_are_refused(targets) -> None:
+    labels = NAMES if targets.ndim == 1 else None
+    with pytest.raises(DataError):
+        Dataset(Split(np.zeros((2, 1), np.float32), targets), labels, "data.mine")
+
+
+@pytest.mark.parametrize(
+    "features",
+    [np.zeros((2, 0), np.float32), np.zeros((2, 1)), np.zeros(2, np.float32)],
+    ids=["none", "float64", "no feature axis"],
+)
+def test_features_that_no_model_can_take_are_refused(features) -> None:
+    with pytest.raises(DataError):
+        Dataset(Split(features, np.zeros(2, np.float32)), None, "data.mine")

@@ -1,0 +1,98 @@
+"""Scalings: laws over the family, and an oracle for each member."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.preprocessing import StandardScaler
+
+from federated.data import Split
+from federated.scaling import AsIs, Divide, Standardize
+from tests.federated.families import SCALINGS
+
+each_scaling = pytest.mark.parametrize("scaling", SCALINGS, ids=repr)
+
+
+def clients(seed: int = 0, sizes: tuple[int, ...] = (5, 40, 17)) -> list[Split]:
+    """Clients that differ in size and in distribution; the last feature is constant."""
+    rng = np.random.default_rng(seed)
+    scale, shift = np.array([1e-3, 1.0, 50.0, 0.0]), np.array([0.0, -3.0, 1e4, 0.1])
+    return [
+        Split(
+            (rng.normal(site, 1 + site, size=(rows, 4)) * scale + shift).astype(np.float32),
+            np.arange(rows, dtype=np.float32),
+        )
+        for site, rows in enumerate(sizes)
+    ]
+
+
+def pooled(splits: list[Split]) -> np.ndarray:
+    return np.concatenate([split.x for split in splits])
+
+
+@each_scaling
+def test_scaling_keeps_shape_type_and_targets(scaling) -> None:
+    split = clients()[1]
+    scaled = scaling.fit(clients()).apply(split)
+    assert scaled.x.shape == split.x.shape
+    assert scaled.x.dtype == np.float32
+    np.testing.assert_array_equal(scaled.y, split.y)
+
+
+@each_scaling
+def test_it_does_not_matter_who_holds_which_rows(scaling) -> None:
+    x = pooled(clients())
+    apart = scaling.fit(clients())
+    together = scaling.fit([Split(x, np.zeros(len(x), np.float32))])
+    np.testing.assert_allclose(apart.mean, together.mean, rtol=1e-6)
+    np.testing.assert_allclose(apart.std, together.std, rtol=1e-6)
+
+
+@each_scaling
+def test_images_are_scaled_pixel_by_pixel_and_stay_finite(scaling) -> None:
+    x = np.random.default_rng(0).integers(0, 17, size=(30, 8, 8, 1)).astype(np.float32)
+    x[:, 0] = 0
+    affine = scaling.fit([Split(x, np.zeros(30, np.int32))])
+    assert affine.mean.shape == affine.std.shape == (8, 8, 1)
+    assert affine.mean.dtype == affine.std.dtype == np.float32
+    assert np.isfinite(affine.apply(Split(x, np.zeros(30, np.int32))).x).all()
+
+
+def test_as_is_changes_no_bit() -> None:
+    split = clients()[0]
+    np.testing.assert_array_equal(AsIs().fit(clients()).apply(split).x, split.x)
+
+
+def test_divide_divides() -> None:
+    split = clients()[0]
+    scaled = Divide(by=255).fit(clients()).apply(split).x
+    np.testing.assert_allclose(scaled, split.x.astype(np.float64) / 255, rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_standardize_is_scikit_learns_scaler_on_the_pooled_rows(seed) -> None:
+    splits = clients(seed)
+    affine, scaler = Standardize().fit(splits), StandardScaler().fit(pooled(splits).astype(float))
+    np.testing.assert_allclose(affine.mean, scaler.mean_, rtol=1e-6)
+    np.testing.assert_allclose(affine.std, scaler.scale_, rtol=1e-6)
+    scaled = affine.apply(splits[0]).x[:, :2]
+    expected = scaler.transform(splits[0].x.astype(float))[:, :2]
+    np.testing.assert_allclose(scaled, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_constant_feature_is_only_centred() -> None:
+    affine = Standardize().fit(clients())
+    assert affine.std[3] == 1
+    np.testing.assert_allclose(affine.apply(clients()[0]).x[:, 3], 0, atol=1e-7)
+
+
+def test_a_feature_that_is_constant_but_for_rounding_is_only_centred() -> None:
+    x = np.ones((1000, 1), np.float32)
+    x[0] = np.nextafter(np.float32(1), np.float32(2))
+    assert Standardize().fit([Split(x, np.zeros(1000, np.float32))]).std == 1
+
+
+@pytest.mark.parametrize("by", [0, -1])
+def test_dividing_by_nothing_or_less_is_refused(by) -> None:
+    with pytest.raises(ValueError, match="greater than 0"):
+        Divide(by=by)

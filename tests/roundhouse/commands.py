@@ -1,0 +1,76 @@
+"""The command as a user runs it: a process of its own."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+
+def environment(home: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process' environment, with a home and no servers."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
+    return {**kept, "ROUNDHOUSE_HOME": str(home), **(extra or {})}
+
+
+def roundhouse(
+    home: Path, *arguments: str, extra: Mapping[str, str] | None = None, largest_file: int | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs the command to its end. ``largest_file`` is a limit in bytes that the system puts on files."""
+
+    def limit() -> None:
+        if largest_file is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+
+    return subprocess.run(
+        [sys.executable, "-m", "roundhouse", *arguments],
+        env=environment(home, extra),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        preexec_fn=limit,
+        check=False,
+    )
+
+
+class Running:
+    """The command while it runs, with what it has printed so far in a file."""
+
+    def __init__(self, home: Path, *arguments: str) -> None:
+        self._log = home.parent / "running.log"
+        with self._log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "roundhouse", *arguments],
+                env=environment(home),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def printed(self) -> str:
+        """Everything so far."""
+        return self._log.read_text()
+
+    def wait_for(self, text: str, seconds: float = 180) -> None:
+        """Until ``text`` is printed."""
+        wait_until(lambda: text in self.printed or self.process.poll() is not None, seconds)
+        assert text in self.printed, self.printed
+
+    def end(self, number: signal.Signals) -> int:
+        """Sends a signal as a terminal or a kill would; gives the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(timeout=60)
+
+
+def wait_until(true: Callable[[], bool], seconds: float) -> None:
+    """Looks every tenth of a second."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.1)

@@ -1,0 +1,132 @@
+"""``roundhouse train`` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.roundhouse.commands import Running, roundhouse, wait_until
+
+QUICK = ("quickstart", "--set", "rounds=2", "--set", "baselines=false")
+KEYS = [
+    "run_id", "plan", "rounds", "stop_reason", "metrics", "per_client",
+    "model_name", "model_version", "weights_sha256", "seconds",
+]  # fmt: skip
+
+
+def rows(database: Path, query: str) -> list[tuple[object, ...]]:
+    """What a SQLite file holds."""
+    with sqlite3.connect(database) as connection:
+        found = connection.execute(query).fetchall()
+    connection.close()
+    return found
+
+
+def test_json_is_one_object_and_everything_else_is_quiet(home: Path, tmp_path: Path) -> None:
+    asked = tmp_path / "asked"
+    watch = {"PYTHONPATH": str(Path(__file__).parent), "ADDRESSES_ASKED": str(asked)}
+    done = roundhouse(home, "train", *QUICK, "--json", extra=watch)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert list(summary) == KEYS
+    assert done.stdout.count("\n") == 1
+    assert (summary["rounds"], summary["stop_reason"], summary["model_version"]) == (2, "rounds", "2")
+    lines = done.stderr.splitlines()
+    assert [line for line in lines if not line.startswith(("starting ", "quickstart: ", "round "))] == []
+    assert "10 clients  loss" in lines[-1]
+    assert not asked.exists(), f"asked for {asked.read_text()}"
+    assert "Traceback" not in (home / "roundhouse.log").read_text()
+    _look_back(home, summary["run_id"], summary["weights_sha256"])
+    _every_task_run_is_recorded(home)
+
+
+def _look_back(home: Path, run_id: str, weights: str) -> None:
+    (run,) = json.loads(roundhouse(home, "runs", "--json").stdout)
+    assert (run["run_id"], run["status"], run["version"]) == (run_id, "FINISHED", "2")
+    (model,) = json.loads(roundhouse(home, "models", "--json").stdout)
+    assert (model["uri"], model["weights_sha256"]) == ("models:/quickstart@latest", weights)
+    assert run_id in roundhouse(home, "runs").stdout
+
+
+def _every_task_run_is_recorded(home: Path) -> None:
+    database = home / "prefect" / "prefect.db"
+    assert rows(database, "select distinct state_type from task_run") == [("COMPLETED",)]
+    assert rows(database, "select state_type from flow_run") == [("COMPLETED",)]
+    assert rows(database, "select count(*) from task_run where name like 'register_model%'") == [(2,)]
+
+
+def test_the_summary_says_what_came_out_where_it_is_and_what_to_try(warm_home: Path) -> None:
+    done = roundhouse(warm_home, "train", "quickstart", "--set", "rounds=2")
+    assert done.returncode == 0, done.stderr
+    for text in (
+        "federated model", "pooled rows", "a client alone: median", "client-19",
+        "MLflow run", "models:/quickstart@latest, version 2", "next: roundhouse up",
+    ):  # fmt: skip
+        assert text in done.stdout
+
+
+def test_ctrl_c_ends_it_as_cancelled_and_killed_and_keeps_the_models(warm_home: Path) -> None:
+    running = Running(warm_home, "train", "quickstart", "--set", "rounds=5000")
+    running.wait_for("round 3/5000")
+    assert running.end(signal.SIGINT) == 130
+    assert running.printed.endswith("stopped\n")
+    assert rows(warm_home / "mlflow.db", "select status from runs") == [("KILLED",)]
+    assert rows(warm_home / "prefect" / "prefect.db", "select state_type from flow_run") == [("CANCELLED",)]
+    (model,) = json.loads(roundhouse(warm_home, "models", "--json").stdout)
+    assert int(model["round"]) >= 2
+
+
+def test_kill_9_takes_the_embedded_server_along_and_the_next_training_works(warm_home: Path) -> None:
+    running = Running(warm_home, "train", "quickstart", "--set", "rounds=5000")
+    running.wait_for("round 2/5000")
+    children = psutil.Process(running.process.pid).children(recursive=True)
+    assert children
+    running.end(signal.SIGKILL)
+    wait_until(lambda: not any(child.is_running() for child in children), 15)
+    assert roundhouse(warm_home, "train", *QUICK).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("variable", "url", "says"),
+    [
+        ("MLFLOW_TRACKING_URI", "http://127.0.0.1:9", "error: MLflow cannot be reached at http://127.0.0.1:9/health"),
+        ("PREFECT_API_URL", "http://127.0.0.1:9/api", "error: Prefect cannot be reached at http://127.0.0.1:9/api"),
+    ],
+)
+def test_a_server_that_is_away_is_one_line_and_exit_code_1(warm_home: Path, variable: str, url: str, says: str) -> None:
+    done = roundhouse(warm_home, "train", *QUICK, extra={variable: url})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert says in done.stderr.splitlines()[-1]
+    assert variable in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_disk_that_is_full_is_one_line_and_the_run_ends_as_failed(warm_home: Path) -> None:
+    big = ("--set", "model.hidden=[1000, 2000]", "--set", "algorithm.select.cohort=1", "--set", "quorum=1")
+    done = roundhouse(warm_home, "train", *QUICK, *big, largest_file=6_000_000)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "error: MLflow could not store the registered model quickstart: [Errno 27] File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert rows(warm_home / "mlflow.db", "select status from runs") == [("FAILED",)]
+    assert rows(warm_home / "mlflow.db", "select count(*) from model_versions") == [(0,)]
+
+
+def test_a_training_that_diverges_fails_with_the_round_the_clients_and_what_to_do(warm_home: Path) -> None:
+    done = roundhouse(warm_home, "train", *QUICK, "--set", "algorithm.local.optimizer.learning_rate=1.0e+30")
+    assert done.returncode == 1
+    assert "round 1: 0 usable updates, quorum is 5; NaN or infinity from client-" in done.stderr
+    assert "lower algorithm.local.optimizer.learning_rate" in done.stderr
+
+
+def test_bad_data_end_a_training_before_anything_is_written(warm_home: Path) -> None:
+    before = (warm_home / "mlflow.db").read_bytes()
+    done = roundhouse(warm_home, "train", "csv-template", "--set", "data.path=nowhere.csv")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1].startswith("error: data.csv.path: there is no file nowhere.csv")
+    assert (warm_home / "mlflow.db").read_bytes() == before
+    assert not (warm_home / "artifacts").exists()
