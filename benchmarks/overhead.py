@@ -1,0 +1,162 @@
+"""What everything around the arithmetic costs: ``python -m benchmarks.overhead [--rounds 300]``.
+
+One training by the command line, embedded defaults, a fresh home, on a plan with next to no arithmetic. The same
+rounds run as a plain loop; the difference, divided by the rounds, is the overhead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.report import Table, machine
+
+_CHANGES = ("baselines=false",)
+_LOOP = """
+import json, sys, time
+from configs.loading import load_plan
+from federated.evaluation import ClientTests, distribution, evaluate
+from federated.rounds import client_half, initial_state, select, server_half
+from models.keras_engine import KerasEngine
+
+plan = load_plan("quickstart", sys.argv[1:])
+parties = plan.federation()
+engine = KerasEngine(plan.model, parties.inputs, parties.classes)
+state, tests, seconds = initial_state(plan.algorithm, engine), ClientTests(list(parties.clients.values())), []
+for number in range(1, plan.rounds + 1):
+    began = time.perf_counter()
+    cohort = select(plan.algorithm, number, list(parties.clients))
+    updates = [client_half(plan.algorithm, engine, number, state.params, parties.clients[name]) for name in cohort]
+    state, _ = server_half(plan.algorithm, state, updates)
+    evaluate(engine, state.params, parties.validation)
+    distribution(tests.evaluate(engine, state.params))
+    seconds.append(time.perf_counter() - began)
+print(json.dumps(seconds))
+"""
+
+
+class Training(NamedTuple):
+    """One run of the command: seconds from its start to each line it printed, and to its end."""
+
+    rounds: list[float]
+    first_round_began: float
+    end: float
+    rss: list[int]
+
+
+def measure(rounds: int) -> Table:
+    """The table of overheads."""
+    changes = (*_CHANGES, f"rounds={rounds}")
+    with _home() as home:
+        cold = _train(home, (*_CHANGES, "rounds=1"))
+        warm = _train(home, (*_CHANGES, "rounds=1"))
+        long = _train(home, changes)
+        check, usage = _seconds(home, "check", "quickstart"), _seconds(home, "--help")
+    loop = _plain_loop(changes)
+    steps = [later - earlier for earlier, later in zip(long.rounds, long.rounds[1:], strict=False)]
+    tenth = max(rounds // 10, 1)
+    early, late = statistics.median(steps[1 : 1 + tenth]), statistics.median(steps[-tenth:])
+    arithmetic = statistics.median(loop)
+    whole = (long.end - long.rounds[0] - sum(loop[1:])) / (rounds - 1)
+    table = Table(f"Overhead: quickstart, {rounds} rounds, embedded defaults", ("what", "measured", "promised"))
+    table.add("arithmetic of a round, plain loop", f"{1e3 * arithmetic:.0f} ms", "")
+    table.add("overhead a round, with draining and closing at the end", f"{1e3 * whole:.0f} ms", "150 ms")
+    table.add(f"a round, median of the first {tenth}", f"{1e3 * early:.0f} ms", "")
+    table.add(f"a round, median of the last {tenth}", f"{1e3 * late:.0f} ms", "")
+    table.add("last over first", f"{late / early:.2f}", "flat")
+    table.add("memory at the end over round 10", f"{long.rss[-1] / long.rss[min(9, len(long.rss) - 1)]:.2f}", "flat")
+    table.add("start to round 1, first time", f"{cold.first_round_began:.1f} s", "12 s")
+    table.add("start to round 1, afterwards", f"{warm.first_round_began:.1f} s", "12 s")
+    table.add("roundhouse check", f"{check:.2f} s", "1.5 s")
+    table.add("roundhouse --help", f"{usage:.2f} s", "1.5 s")
+    return table
+
+
+def _train(home: Path, changes: tuple[str, ...]) -> Training:
+    began = time.perf_counter()
+    options = [word for change in changes for word in ("--set", change)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "roundhouse", "train", "quickstart", *options, "--json"],
+        env={**_environment(), "ROUNDHOUSE_HOME": str(home)},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    ends, first, rss = list[float](), 0.0, list[int]()
+    for line in process.stderr or ():
+        now = time.perf_counter() - began
+        if line.startswith("quickstart: "):
+            first = now
+        elif line.startswith("round "):
+            ends.append(now)
+            rss.append(_rss(process.pid))
+    if process.wait() != 0:
+        raise SystemExit("the training failed")
+    return Training(ends, first, time.perf_counter() - began, rss)
+
+
+def _rss(pid: int) -> int:
+    import psutil
+
+    return int(psutil.Process(pid).memory_info().rss)
+
+
+def _plain_loop(changes: tuple[str, ...]) -> list[float]:
+    done = subprocess.run(
+        [sys.executable, "-c", _LOOP, *changes],
+        env=_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=True,
+    )
+    return [float(seconds) for seconds in json.loads(done.stdout)]
+
+
+def _seconds(home: Path, *arguments: str) -> float:
+    """The median of five runs of a command, after one to warm up."""
+    command = [sys.executable, "-m", "roundhouse", *arguments]
+    environment = {**_environment(), "ROUNDHOUSE_HOME": str(home)}
+    run = _timed(lambda: subprocess.run(command, env=environment, capture_output=True, check=True))
+    run()
+    return statistics.median(run() for _ in range(5))
+
+
+def _timed(act: Callable[[], object]) -> Callable[[], float]:
+    def run() -> float:
+        began = time.perf_counter()
+        act()
+        return time.perf_counter() - began
+
+    return run
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
+
+
+@contextmanager
+def _home() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--rounds", type=int, default=300)
+    print(machine())
+    print(measure(parser.parse_args().rounds))
+
+
+if __name__ == "__main__":
+    main()
