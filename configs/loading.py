@@ -94,6 +94,8 @@ def _override(fields: Any, override: str) -> None:
     if isinstance(fields, list):
         fields[_index(fields, last, override)] = parsed
     elif isinstance(fields, dict):
+        if last == "kind" and fields.get("kind") != parsed:
+            fields.clear()  # another kind has other fields
         fields[last] = parsed
     else:
         raise PlanError(f"--set {override}: {'.'.join(parents)} has no fields")
@@ -110,7 +112,7 @@ def _step_into(fields: Any, part: str, override: str) -> Any:
 
 
 def _index(items: list[Any], part: str, override: str) -> int:
-    if not part.isdigit() or int(part) >= len(items):
+    if not part.isdecimal() or int(part) >= len(items):
         raise PlanError(f"--set {override}: {part!r} is no position in a list of {len(items)}; the first is 0")
     return int(part)
 

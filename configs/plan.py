@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -79,7 +80,8 @@ class Plan(Component):
 
     def digest(self) -> str:
         """SHA-256 of everything that decides the result."""
-        decisive = self.model_dump_json(exclude={"name", "description", "baselines"})
+        fields = self.model_dump(mode="json", exclude={"name", "description", "baselines"})
+        decisive = json.dumps(fields, sort_keys=True)
         return hashlib.sha256(decisive.encode()).hexdigest()
 
     def _check_metric(self, federation: Federation) -> None:

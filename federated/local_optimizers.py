@@ -1,6 +1,7 @@
 """The optimizers of local training: Keras' own, by their Keras names, arguments and defaults.
 
-These are descriptions; the engine builds the optimizer. A test compares every field with Keras' signature.
+These are descriptions; the engine builds the optimizer. A test compares every field with Keras' signature. Keras'
+ScheduleFreeAdamW is left out: its state is a copy of the weights, which a new round replaces.
 """
 
 from __future__ import annotations
@@ -73,13 +74,6 @@ class Lion(LocalOptimizer):
     beta_2: float = 0.99
 
 
-class ScheduleFreeAdamW(_AdamFamily):
-    kind: Literal["schedulefreeadamw"] = "schedulefreeadamw"
-    learning_rate: float = Field(default=0.0025, gt=0)
-    epsilon: float = 1e-8
-    warmup_steps: int = 0
-
-
 class Adagrad(LocalOptimizer):
     kind: Literal["adagrad"] = "adagrad"
     initial_accumulator_value: float = 0.1
@@ -140,7 +134,6 @@ AnyLocalOptimizer = Annotated[
     | Nadam
     | Lamb
     | Lion
-    | ScheduleFreeAdamW
     | Adagrad
     | Adadelta
     | Adafactor

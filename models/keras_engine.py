@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -18,7 +17,7 @@ from federated.local_optimizers import LocalTraining
 from models.layout import Layout
 from models.local_loop import LocalLoop
 from models.objectives import objective
-from models.specs import Model, Shape
+from models.specs import Model, Shape, build_seeded
 
 _SCORED_ROWS = 4096  # rows scored in one call: bounds memory
 
@@ -42,7 +41,7 @@ class KerasEngine:
         prepare_devices()
         self._spec, self._inputs, self._classes = spec, inputs, classes
         self._objective = objective(classes)
-        self._model = spec.build(inputs, classes)
+        self._model = build_seeded(spec, inputs, classes, seed=0)
         self._layout = Layout(self._model)
         self._rows = [
             tf.TensorSpec([None, *inputs], tf.float32),
@@ -64,8 +63,7 @@ class KerasEngine:
         return self._layout.trainable
 
     def init(self, seed: int) -> Vector:
-        with _seeded(seed):
-            return self._layout.read(self._spec.build(self._inputs, self._classes))
+        return self._layout.read(build_seeded(self._spec, self._inputs, self._classes, seed))
 
     def fit(self, params: Vector, data: Split, work: LocalTraining, rng: np.random.Generator) -> Fitted:
         order = np.stack([rng.permutation(len(data)) for _ in range(work.epochs)])
@@ -109,16 +107,3 @@ class KerasEngine:
         trainable, state = self._layout.unpack(params, unused_seeds)
         outputs, _ = self._model.stateless_call(trainable, state, x, training=False)
         return self._objective.loss(y, outputs), self._objective.score(y, outputs)
-
-
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Keras draws its initial weights from these two generators; afterwards they go on as if nothing was."""
-    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002
-    try:
-        yield
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)  # noqa: NPY002

@@ -10,7 +10,7 @@ import tensorflow as tf
 from federated.local_optimizers import AnyLocalOptimizer
 from models.layout import Layout
 from models.objectives import Objective
-from models.stateless_optimizers import stateless_optimizer
+from models.stateless_optimizers import fresh_slots, stateless_optimizer
 
 
 class LocalLoop:
@@ -28,9 +28,8 @@ class LocalLoop:
         optimizer: AnyLocalOptimizer,
     ) -> None:
         self._model, self._layout, self._objective = model, layout, objective
-        self._optimizer = stateless_optimizer(optimizer)
-        self._optimizer.build(model.trainable_variables)
-        self._fresh_slots = [keras.ops.convert_to_numpy(v) for v in self._optimizer.variables]
+        self._optimizer = stateless_optimizer(optimizer, model)
+        self._fresh_slots = fresh_slots(self._optimizer)
         self.run = tf.function(
             self._run,
             autograph=False,

@@ -12,7 +12,7 @@ from federated.component import Vector
 from federated.scaling import Affine
 from models.layout import Layout
 from models.objectives import objective
-from models.specs import Model, Shape
+from models.specs import Model, Shape, build_seeded
 
 
 class ServedModel:
@@ -22,10 +22,10 @@ class ServedModel:
     """
 
     def __init__(self, spec: Model, inputs: Shape, classes: int | None, scaling: Affine) -> None:
-        self._core = spec.build(inputs, classes)
+        self._core = build_seeded(spec, inputs, classes, seed=0)
         self._layout = Layout(self._core)
         rows = keras.Input(inputs)
-        outputs = self._core(_scaling_layer(scaling)(rows))
+        outputs = self._core(_scaled(rows, scaling))
         activation = objective(classes).activation()
         self.model = keras.Model(rows, outputs if activation is None else activation(outputs))
 
@@ -45,6 +45,7 @@ class ServedModel:
         return np.asarray(self.model(rows, training=False))
 
 
-def _scaling_layer(scaling: Affine) -> keras.Layer:
-    axes = tuple(range(1, scaling.mean.ndim + 1))
-    return keras.layers.Normalization(axes, mean=scaling.mean, variance=scaling.std**2)
+def _scaled(rows: keras.KerasTensor, scaling: Affine) -> keras.KerasTensor:
+    """Two stock layers that subtract and divide as training does; Keras' Normalization floors small deviations."""
+    centred = keras.layers.Rescaling(1.0, offset=-scaling.mean, name="centre")(rows)
+    return keras.layers.Rescaling(1.0 / scaling.std, name="scale")(centred)

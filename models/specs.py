@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import random
+import threading
 from abc import ABC, abstractmethod
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     import keras
 
 Shape = tuple[int, ...]
+
+_BUILDING = threading.Lock()
 
 
 def output_units(classes: int | None) -> int:
@@ -107,11 +111,10 @@ class CustomModel(Model):
         import keras
 
         model = build(self.target, keras.Model, self.options, inputs, classes)
-        expected = (None, output_units(classes))
-        if not model.built or tuple(model.output_shape) != expected:
-            shape = model.output_shape if model.built else "an unbuilt model"
+        expected, shape = (None, output_units(classes)), getattr(model, "output_shape", "no fixed shape")
+        if shape != expected:
             raise PlanError(f"model.custom.target: {self.target} must end in shape {expected}, got {shape}")
-        ending = getattr(getattr(model.layers[-1], "activation", None), "__name__", "linear")
+        ending = _last_activation(model)
         if ending in ("sigmoid", "softmax"):
             raise PlanError(
                 f"model.custom.target: {self.target} ends in {ending}; end in a linear layer, "
@@ -121,6 +124,30 @@ class CustomModel(Model):
 
     def parameters(self, inputs: Shape, classes: int | None) -> int:
         return int(self.build(inputs, classes).count_params())
+
+
+def _last_activation(model: keras.Model) -> str:
+    layer = model
+    while getattr(layer, "layers", None):
+        layer = layer.layers[-1]
+    name = getattr(getattr(layer, "activation", layer), "__name__", type(layer).__name__)
+    return str(name).lower()
+
+
+def build_seeded(spec: Model, inputs: Shape, classes: int | None, seed: int) -> keras.Model:
+    """A new model whose initial weights are a function of ``seed``, whatever else this process does.
+
+    Keras takes the seeds of its initializers from Python's global generator, which other threads use too. Here it gets
+    a generator of its own, one model at a time.
+    """
+    from keras.src.random import seed_generator
+
+    with _BUILDING:
+        everybodys, seed_generator.python_random = seed_generator.python_random, random.Random(seed)  # noqa: S311 - weights, not secrets
+        try:
+            return spec.build(inputs, classes)
+        finally:
+            seed_generator.python_random = everybodys
 
 
 AnyModel = Annotated[Linear | Logistic | Mlp | CustomModel, Field(discriminator="kind"), ByKind()]

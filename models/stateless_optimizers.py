@@ -8,36 +8,64 @@ overrides is put back to the common implementation.
 from __future__ import annotations
 
 import keras
+import numpy as np
 from keras.src.backend.tensorflow.optimizer import TFOptimizer
 from keras.src.optimizers.base_optimizer import BaseOptimizer
+from numpy.typing import NDArray
 
 from federated.errors import PlanError
 from federated.local_optimizers import AnyLocalOptimizer, CustomOptimizer
 from federated.targets import build
 
-_COMMON = {
-    name: getattr(BaseOptimizer, name)
-    for name in vars(TFOptimizer)
-    if name in vars(BaseOptimizer) and not name.startswith("__")
-}
+# A subclass of Keras' class, so that Python finds it before the backend's, but after an optimizer's own methods.
+_Stateless = type(
+    "_Stateless",
+    (keras.optimizers.Optimizer,),
+    {
+        name: getattr(BaseOptimizer, name)
+        for name in vars(TFOptimizer)
+        if name in vars(BaseOptimizer) and not name.startswith("__")
+    },
+)
+
+_BY_KIND = {name.lower(): found for name, found in vars(keras.optimizers).items() if isinstance(found, type)}
 
 
-def stateless_optimizer(spec: AnyLocalOptimizer) -> keras.optimizers.Optimizer:
-    """The optimizer that ``spec`` describes, with a working ``stateless_apply``.
+def stateless_optimizer(spec: AnyLocalOptimizer, model: keras.Model) -> keras.optimizers.Optimizer:
+    """The optimizer that ``spec`` describes, built for the weights of ``model``, with a working ``stateless_apply``.
 
     Raises:
-        PlanError: Keras refuses it, or a custom target is no Keras optimizer.
+        PlanError: Keras refuses it, a custom target gives no Keras optimizer, or it cannot run from vector to vector.
     """
-    optimizer = _stateful(spec)
-    stateless = type(type(optimizer).__name__, (type(optimizer),), _COMMON)
-    return stateless.from_config(optimizer.get_config())
+    field = f"algorithm.local.optimizer.{spec.kind}"
+    try:
+        optimizer = _stateful(spec)
+    except (TypeError, ValueError) as error:
+        raise PlanError(f"{field}: {error}") from error
+    if optimizer.use_ema or optimizer.gradient_accumulation_steps:
+        raise PlanError(f"{field}: use_ema and gradient_accumulation_steps do not work in local training")
+    optimizer.__class__ = type(type(optimizer).__name__, (type(optimizer), _Stateless), {})
+    optimizer.build(model.trainable_variables)
+    if _copies_weights(optimizer, model):
+        raise PlanError(f"{field}: it starts from a copy of the weights, which change from round to round")
+    return optimizer
+
+
+def fresh_slots(optimizer: keras.optimizers.Optimizer) -> list[NDArray[np.float32]]:
+    """The state before the first step."""
+    return [keras.ops.convert_to_numpy(variable) for variable in optimizer.variables]
 
 
 def _stateful(spec: AnyLocalOptimizer) -> keras.optimizers.Optimizer:
     if isinstance(spec, CustomOptimizer):
         return build(spec.target, keras.optimizers.Optimizer, spec.options)
-    config = spec.model_dump(exclude={"kind"})
-    try:
-        return keras.optimizers.get({"class_name": spec.kind, "config": config})
-    except (TypeError, ValueError) as error:
-        raise PlanError(f"algorithm.local.optimizer.{spec.kind}: {error}") from error
+    return _BY_KIND[spec.kind](**spec.model_dump(exclude={"kind"}))
+
+
+def _copies_weights(optimizer: keras.optimizers.Optimizer, model: keras.Model) -> bool:
+    weights = [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables]
+    return any(
+        np.any(slot) and slot.shape == weight.shape and np.array_equal(slot, weight)
+        for slot in fresh_slots(optimizer)
+        for weight in weights
+    )
