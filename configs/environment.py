@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from federated.errors import InputError
+
 QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -52,5 +54,14 @@ def _embedded_tracking_uri() -> str:
 
 
 def workers() -> int:
-    """How many clients train side by side: ``$ROUNDHOUSE_WORKERS``, or one a core. It never changes results."""
-    return int(os.environ.get("ROUNDHOUSE_WORKERS") or len(os.sched_getaffinity(0)))
+    """How many clients train side by side: ``$ROUNDHOUSE_WORKERS``, or one a core. It never changes results.
+
+    Raises:
+        InputError: the variable is no positive number.
+    """
+    asked = os.environ.get("ROUNDHOUSE_WORKERS")
+    if not asked:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not asked.isdecimal() or int(asked) < 1:
+        raise InputError(f"ROUNDHOUSE_WORKERS: expected a number of at least 1, got {asked!r}")
+    return int(asked)

@@ -94,8 +94,6 @@ def _override(fields: Any, override: str) -> None:
     if isinstance(fields, list):
         fields[_index(fields, last, override)] = parsed
     elif isinstance(fields, dict):
-        if last == "kind" and fields.get("kind") != parsed:
-            fields.clear()  # another kind has other fields
         fields[last] = parsed
     else:
         raise PlanError(f"--set {override}: {'.'.join(parents)} has no fields")

@@ -18,10 +18,10 @@ class LocalOptimizer(Component):
     """What every Keras optimizer takes."""
 
     learning_rate: float = Field(default=0.001, gt=0)
-    weight_decay: float | None = None
-    clipnorm: float | None = Field(default=None, description="gradient norm limit, by variable")
-    clipvalue: float | None = Field(default=None, description="gradient limit, by element")
-    global_clipnorm: float | None = Field(default=None, description="gradient norm limit, over all")
+    weight_decay: float | None = Field(default=None, ge=0)
+    clipnorm: float | None = Field(default=None, gt=0, description="gradient norm limit, by variable")
+    clipvalue: float | None = Field(default=None, gt=0, description="gradient limit, by element")
+    global_clipnorm: float | None = Field(default=None, gt=0, description="gradient norm limit, over all")
 
 
 class Sgd(LocalOptimizer):

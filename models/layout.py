@@ -32,7 +32,7 @@ class Layout:
 
     def read(self, model: keras.Model) -> Vector:
         """The weights of ``model`` as a vector of shape (size,)."""
-        pieces = [np.ravel(keras.ops.convert_to_numpy(value)) for value in _variables(model)]
+        pieces = [np.ravel(np.asarray(value)) for value in _variables(model)]
         return np.concatenate(pieces).astype(np.float32)
 
     def write(self, model: keras.Model, params: Vector) -> None:

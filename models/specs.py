@@ -100,7 +100,8 @@ class Mlp(_Dense):
 class CustomModel(Model):
     """Your own model: ``target`` names ``build(inputs, classes, **options) -> keras.Model``.
 
-    The output layer must be linear: one logit for two classes, one a class for more, one value for regression.
+    The output layer must be linear: one logit for two classes, one a class for more, one value for regression. Draw
+    initial weights through Keras' initializers: their seeds follow from the plan's.
     """
 
     kind: Literal["custom"] = "custom"
@@ -128,8 +129,8 @@ class CustomModel(Model):
 
 def _last_activation(model: keras.Model) -> str:
     layer = model
-    while getattr(layer, "layers", None):
-        layer = layer.layers[-1]
+    while inner := getattr(layer, "operations", None) or getattr(layer, "layers", None):
+        layer = inner[-1]
     name = getattr(getattr(layer, "activation", layer), "__name__", type(layer).__name__)
     return str(name).lower()
 

@@ -28,6 +28,7 @@ _Stateless = type(
     },
 )
 
+_UNSUPPORTED = ("use_ema", "gradient_accumulation_steps", "loss_scale_factor")
 _BY_KIND = {name.lower(): found for name, found in vars(keras.optimizers).items() if isinstance(found, type)}
 
 
@@ -42,9 +43,11 @@ def stateless_optimizer(spec: AnyLocalOptimizer, model: keras.Model) -> keras.op
         optimizer = _stateful(spec)
     except (TypeError, ValueError) as error:
         raise PlanError(f"{field}: {error}") from error
-    if optimizer.use_ema or optimizer.gradient_accumulation_steps:
-        raise PlanError(f"{field}: use_ema and gradient_accumulation_steps do not work in local training")
+    for option in _UNSUPPORTED:
+        if getattr(optimizer, option):
+            raise PlanError(f"{field}: {option} does not work in local training; leave it out")
     optimizer.__class__ = type(type(optimizer).__name__, (type(optimizer), _Stateless), {})
+    _set_apart(model)
     optimizer.build(model.trainable_variables)
     if _copies_weights(optimizer, model):
         raise PlanError(f"{field}: it starts from a copy of the weights, which change from round to round")
@@ -53,7 +56,7 @@ def stateless_optimizer(spec: AnyLocalOptimizer, model: keras.Model) -> keras.op
 
 def fresh_slots(optimizer: keras.optimizers.Optimizer) -> list[NDArray[np.float32]]:
     """The state before the first step."""
-    return [keras.ops.convert_to_numpy(variable) for variable in optimizer.variables]
+    return [np.asarray(variable) for variable in optimizer.variables]
 
 
 def _stateful(spec: AnyLocalOptimizer) -> keras.optimizers.Optimizer:
@@ -62,10 +65,13 @@ def _stateful(spec: AnyLocalOptimizer) -> keras.optimizers.Optimizer:
     return _BY_KIND[spec.kind](**spec.model_dump(exclude={"kind"}))
 
 
+def _set_apart(model: keras.Model) -> None:
+    """Gives the weights values that no slot has by chance. The engine's model is a shape: its weights are not used."""
+    rng = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        variable.assign(rng.normal(size=variable.shape))
+
+
 def _copies_weights(optimizer: keras.optimizers.Optimizer, model: keras.Model) -> bool:
-    weights = [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables]
-    return any(
-        np.any(slot) and slot.shape == weight.shape and np.array_equal(slot, weight)
-        for slot in fresh_slots(optimizer)
-        for weight in weights
-    )
+    weights = [np.asarray(variable) for variable in model.trainable_variables]
+    return any(np.array_equal(slot, weight) for slot in fresh_slots(optimizer) for weight in weights)

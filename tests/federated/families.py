@@ -21,7 +21,6 @@ from federated.local_optimizers import (
     Muon,
     Nadam,
     RmsProp,
-    ScheduleFreeAdamW,
     Sgd,
 )
 from federated.partitions import AnyPartition, Dirichlet, Iid, Natural, Shares
@@ -61,7 +60,6 @@ LOCAL_OPTIMIZERS = (
     Nadam(),
     Lamb(),
     Lion(),
-    ScheduleFreeAdamW(),
     Adagrad(),
     Adadelta(),
     Adafactor(),

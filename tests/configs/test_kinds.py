@@ -1,0 +1,141 @@
+"""Every member of every family can be named in a plan, and the plan's JSON schema describes it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from configs.loading import load_plan
+from configs.plan import Plan
+
+SCHEMA = Plan.model_json_schema()
+
+OPTIMIZERS = [
+    *("sgd", "rmsprop", "adam", "adamw", "adamax", "nadam", "lamb", "lion"),
+    *("adagrad", "adadelta", "adafactor", "ftrl", "muon"),
+]
+
+NAMED: dict[str, list[dict[str, Any]]] = {
+    "data": [
+        {"kind": "digits"},
+        {"kind": "breast_cancer"},
+        {"kind": "line"},
+        {"kind": "csv", "path": "table.csv", "target": "label"},
+        {"kind": "custom", "target": "my.code:load"},
+    ],
+    "partition": [
+        {"kind": "natural"},
+        {"kind": "shares", "shares": [0.4, 0.6]},
+        {"kind": "iid", "clients": 3},
+        {"kind": "dirichlet", "clients": 3, "alpha": 1.0},
+    ],
+    "scaling": [{"kind": "as_is"}, {"kind": "divide", "by": 16}, {"kind": "standardize"}],
+    "model": [
+        {"kind": "linear"},
+        {"kind": "logistic"},
+        {"kind": "mlp", "hidden": []},
+        {"kind": "custom", "target": "my.code:build", "options": {"width": 3}},
+    ],
+    "algorithm.select": [{"kind": "all"}, {"kind": "uniform", "cohort": 2}],
+    "algorithm.local.optimizer": [
+        *[{"kind": kind, "learning_rate": 0.5} for kind in OPTIMIZERS],
+        {"kind": "custom", "target": "my.code:Optimizer"},
+    ],
+    "algorithm.transforms.0": [
+        {"kind": "clip", "norm": 1.0},
+        {"kind": "clip_elements", "threshold": 0.1},
+    ],
+    "algorithm.rule": [
+        {"kind": "mean"},
+        {"kind": "weighted_mean"},
+        {"kind": "custom", "target": "federated.rules:Mean"},
+    ],
+    "algorithm.server": [{"kind": "sgd", "learning_rate": 0.5}],
+}
+"""Each family by its path in a plan, with the least that names each member."""
+
+
+def node(path: str) -> dict[str, Any]:
+    """The schema's description of the field at a path."""
+    found = SCHEMA
+    for part in path.split("."):
+        found = described(found)
+        found = found["items"] if part.isdigit() else found["properties"][part]
+    return found
+
+
+def described(found: dict[str, Any]) -> dict[str, Any]:
+    """What a node refers to, or itself."""
+    references = [option["$ref"] for option in [found, *found.get("anyOf", [])] if "$ref" in option]
+    if "discriminator" in found or not references:
+        return found
+    return SCHEMA["$defs"][references[0].rpartition("/")[2]]
+
+
+def kinds(path: str) -> set[str]:
+    """What the schema allows as ``kind`` there."""
+    family = node(path)
+    if "discriminator" in family:
+        return set(family["discriminator"]["mapping"])
+    return {described(family)["properties"]["kind"]["const"]}
+
+
+def families(found: dict[str, Any], path: str = "") -> Iterator[str]:
+    """The path of every union told apart by ``kind``."""
+    for name, field in found.get("properties", {}).items():
+        here = f"{path}.{name}".strip(".")
+        if "discriminator" in field:
+            yield here
+        elif "discriminator" in field.get("items", {}):
+            yield f"{here}.0"
+        elif described(field) is not field:
+            yield from families(described(field), here)
+
+
+def values(found: Any, path: str) -> Any:
+    for part in path.split("."):
+        found = found[int(part)] if part.isdigit() else getattr(found, part)
+    return found
+
+
+def test_the_table_above_has_every_family_and_every_kind():
+    assert set(families(SCHEMA)) <= set(NAMED)
+    named = {path: {member["kind"] for member in members} for path, members in NAMED.items()}
+    assert named == {path: kinds(path) for path in NAMED}
+
+
+@pytest.mark.parametrize(
+    ("path", "member"),
+    [
+        pytest.param(path, member, id=f"{path}.{member['kind']}")
+        for path, members in NAMED.items()
+        for member in members
+    ],
+)
+def test_every_kind_can_be_named(path, member):
+    fits = ["quorum=1", "partition={kind: natural}"] if path == "algorithm.select" else ["quorum=1"]
+    clients = ["algorithm.select={kind: all}"] if path == "partition" else []
+    override = f"{path}={yaml.safe_dump(member, default_flow_style=True)}"
+    plan = load_plan("quickstart", [*fits, *clients, override])
+    found = values(plan, path).model_dump(mode="json")
+    assert member.items() <= found.items()
+    assert Plan.model_validate(plan.model_dump(mode="json")) == plan
+
+
+def test_every_property_has_a_title():
+    """Its own, or that of what it refers to: a form shows nothing else."""
+    owners = {"Plan": SCHEMA, **SCHEMA["$defs"]}
+    titles = {
+        f"{owner}.{name}": field.get("title") or described(field).get("title")
+        for owner, definition in owners.items()
+        for name, field in definition.get("properties", {}).items()
+    }
+    assert {"Plan.data", "Plan.holdout", "Clip.norm"} < titles.keys()
+    assert [path for path, title in titles.items() if not title] == []
+
+
+def test_the_schema_refuses_what_it_does_not_know():
+    closed = {name: found.get("additionalProperties") for name, found in SCHEMA["$defs"].items()}
+    assert set(closed.values()) == {False}
+    assert SCHEMA["additionalProperties"] is False

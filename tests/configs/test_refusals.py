@@ -1,0 +1,259 @@
+"""What a wrong plan is told: one line a fault, at the field's path, with what to do."""
+
+from pathlib import Path
+
+import pytest
+
+from configs.loading import load_plan, shipped
+from federated.errors import PlanError
+
+
+def refusal(plan: str, *overrides: str) -> str:
+    with pytest.raises(PlanError) as raised:
+        load_plan(plan, overrides)
+    return str(raised.value)
+
+
+UNKNOWN_KINDS = [
+    ("data.kind=digit", "data", "'digits', 'breast_cancer', 'line', 'csv', 'custom'"),
+    ("partition.kind=dirichelt", "partition", "'natural', 'shares', 'iid', 'dirichlet'"),
+    ("scaling.kind=minmax", "scaling", "'as_is', 'divide', 'standardize'"),
+    ("model.kind=svm", "model", "'linear', 'logistic', 'mlp', 'custom'"),
+    ("algorithm.select.kind=some", "algorithm.select", "'all', 'uniform'"),
+    ("algorithm.rule.kind=average", "algorithm.rule", "'mean', 'weighted_mean', 'custom'"),
+    ("algorithm.transforms.0.kind=cilp", "algorithm.transforms.0", "'clip', 'clip_elements'"),
+    (
+        "algorithm.local.optimizer.kind=sdg",
+        "algorithm.local.optimizer",
+        "'sgd', 'rmsprop', 'adam', 'adamw', 'adamax', 'nadam', 'lamb', 'lion', "
+        "'adagrad', 'adadelta', 'adafactor', 'ftrl', 'muon', 'custom'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("override", "path", "legal"), UNKNOWN_KINDS)
+def test_an_unknown_kind_lists_the_legal_ones(override, path, legal):
+    given = override.partition("=")[2]
+    expected = f"{path}: unknown kind {given!r}; expected one of {legal}"
+    assert refusal("quickstart", override) == expected
+
+
+def test_the_one_server_optimizer_is_named_where_another_is_asked_for():
+    message = refusal("quickstart", "algorithm.server.kind=adam")
+    assert message == "algorithm.server.kind: input should be 'sgd', got 'adam'"
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "meant"),
+    [
+        ("roundz=3", "roundz", "rounds"),
+        ("algorithm.lcoal.epochs=3", "algorithm.lcoal", "local"),
+        ("algorithm.local.epoch=3", "algorithm.local.epoch", "epochs"),
+        ("holdout.tset=0.1", "holdout.tset", "test"),
+        ("stop.patienc=1", "stop.patienc", "patience"),
+        ("algorithm.server.learning_rat=1", "algorithm.server.learning_rat", "learning_rate"),
+        ("model.hiden=[3]", "model.mlp.hiden", "hidden"),
+        ("partition.alhpa=1", "partition.dirichlet.alhpa", "alpha"),
+        ("algorithm.select.cohrt=2", "algorithm.select.uniform.cohrt", "cohort"),
+        ("algorithm.transforms.0.nrm=1", "algorithm.transforms.0.clip.nrm", "norm"),
+        (
+            "algorithm.local.optimizer.momentun=1",
+            "algorithm.local.optimizer.sgd.momentun",
+            "momentum",
+        ),
+    ],
+)
+def test_a_misspelt_field_is_told_the_one_that_was_meant(override, path, meant):
+    assert refusal("quickstart", override) == f"{path}: unknown field; did you mean {meant!r}?"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("holdout.xyz=1", "holdout.xyz: unknown field; expected one of test, validation, client_test"),
+        ("algorithm.server.xyz=1", "algorithm.server.xyz: unknown field; expected one of kind, learning_rate"),
+        (
+            "algorithm.select.xyz=1",
+            "algorithm.select.uniform.xyz: unknown field; expected one of kind, cohort",
+        ),
+    ],
+)
+def test_a_field_that_is_like_no_other_is_told_them_all(override, message):
+    assert refusal("quickstart", override) == message
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("name=Foo Bar", "name: string should match pattern '^[a-z0-9][a-z0-9-]*$', got 'Foo Bar'"),
+        ("name=", "name: input should be a valid string, got None"),
+        ("rounds=0", "rounds: input should be greater than or equal to 1, got 0"),
+        ("rounds=", "rounds: input should be a valid integer, got None"),
+        (
+            "rounds=many",
+            "rounds: input should be a valid integer, unable to parse string as an integer, got 'many'",
+        ),
+        ("algorithm.seed=-1", "algorithm.seed: input should be greater than or equal to 0, got -1"),
+        ("model.hidden.0=0", "model.mlp.hidden.0: input should be greater than or equal to 1, got 0"),
+        (
+            "algorithm.transforms.0.norm=-1",
+            "algorithm.transforms.0.clip.norm: input should be greater than 0, got -1",
+        ),
+        (
+            "algorithm.local.optimizer.learning_rate=.nan",
+            "algorithm.local.optimizer.sgd.learning_rate: input should be a finite number, got nan",
+        ),
+        (
+            "algorithm.local.optimizer.learning_rate=.inf",
+            "algorithm.local.optimizer.sgd.learning_rate: input should be a finite number, got inf",
+        ),
+        ("stop.metric=acc", "stop.metric: input should be 'accuracy', 'loss' or 'mae', got 'acc'"),
+        ("data={}", "data: expected a mapping with a kind"),
+        (
+            "data={kind: custom, target: my-code}",
+            r"data.custom.target: string should match pattern '^\w+(\.\w+)*:\w+$', got 'my-code'",
+        ),
+        ("data.kind=csv", "data.csv.path: is required\ndata.csv.target: is required"),
+        ("partition={kind: iid}", "partition.iid.clients: is required"),
+        ("holdout.test=0.95", "holdout: test + validation must be below 1, got 0.95 + 0.1"),
+        (
+            "stop={metric: accuracy, at_most: 1}",
+            "stop: larger is better for accuracy: use at_least, not at_most",
+        ),
+        (
+            "stop={metric: loss, at_least: 1}",
+            "stop: smaller is better for loss: use at_most, not at_least",
+        ),
+        (
+            "partition={kind: shares, shares: [1, -1]}",
+            "partition.shares.shares: every share must be positive, got -1.0",
+        ),
+    ],
+)
+def test_a_wrong_value_is_located_at_its_field(override, message):
+    assert refusal("quickstart", override) == message
+
+
+def test_every_fault_has_a_line():
+    message = refusal("quickstart", "rounds=0", "quorum=0", "roundz=3")
+    assert [line.partition(":")[0] for line in message.splitlines()] == ["rounds", "quorum", "roundz"]
+
+
+def test_a_quorum_above_the_cohort_is_refused():
+    assert refusal("quickstart", "quorum=11") == (
+        "quorum: 11 updates are needed, but a cohort has 10 clients; lower quorum or raise the cohort"
+    )
+
+
+def test_a_quorum_above_all_clients_is_refused():
+    assert refusal("breast-cancer", "quorum=9").startswith("quorum: 9 updates are needed, but a cohort has 8")
+
+
+def test_a_cohort_above_the_clients_is_refused():
+    assert refusal("quickstart", "partition.clients=5") == (
+        "algorithm.select.uniform.cohort: 10 clients a round, but there are 5; lower it or add clients"
+    )
+
+
+def test_a_quorum_and_a_cohort_that_just_fit_are_taken():
+    plan = load_plan("quickstart", ["partition.clients=10", "quorum=10"])
+    assert plan.quorum == plan.algorithm.select.cohort_size(10) == 10
+
+
+@pytest.mark.parametrize(
+    ("overrides", "start"),
+    [
+        (["quorum=6"], "quorum: 6 updates are needed, but a cohort has 5 clients"),
+        (["algorithm.select={kind: uniform, cohort: 6}"], "algorithm.select.uniform.cohort: 6 clients a round"),
+    ],
+)
+def test_clients_that_only_the_data_know_are_counted_when_they_are_loaded(overrides, start):
+    plan = load_plan("linear-regression", overrides)
+    with pytest.raises(PlanError) as raised:
+        plan.federation()
+    assert str(raised.value).startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "message"),
+    [
+        ("linear-regression", "accuracy", "stop.metric: regression has no accuracy"),
+        ("breast-cancer", "mae", "stop.metric: classification has no mae"),
+    ],
+)
+def test_a_plan_cannot_stop_at_a_metric_that_its_data_do_not_have(name, metric, message):
+    plan = load_plan(name, [f"stop.metric={metric}"])
+    with pytest.raises(PlanError) as raised:
+        plan.federation()
+    assert str(raised.value) == message
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"),
+    [
+        ("linear-regression", "loss"),
+        ("linear-regression", "mae"),
+        ("breast-cancer", "loss"),
+        ("breast-cancer", "accuracy"),
+    ],
+)
+def test_a_plan_may_stop_at_a_metric_that_its_data_have(name, metric):
+    plan = load_plan(name, ["stop={}", f"stop.metric={metric}"])
+    assert plan.federation().clients
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "message"),
+    [
+        ("quickstart", "linear", "model.linear: the target has classes; use logistic or mlp"),
+        ("linear-regression", "logistic", "model.logistic: the target has no classes; use linear or mlp"),
+    ],
+)
+def test_a_model_for_the_other_kind_of_target_is_refused(name, model, message):
+    plan = load_plan(name, [f"model={{kind: {model}}}"])
+    with pytest.raises(PlanError) as raised:
+        plan.federation()
+    assert str(raised.value) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "expected a mapping of fields, got NoneType"),
+        ("- a\n- b\n", "expected a mapping of fields, got list"),
+        ("just words\n", "expected a mapping of fields, got str"),
+        ("name: [\n", "cannot be read as YAML: while parsing a flow node"),
+        ("\tname: x\n", "cannot be read as YAML: while scanning for the next token"),
+        ("name: !!python/object:os.system x\n", "cannot be read as YAML: could not determine a constructor"),
+    ],
+)
+def test_a_file_that_holds_no_fields_is_refused(text, complaint, tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    assert refusal(str(path)).startswith(f"{path}: {complaint}")
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    assert refusal(str(path)).startswith(f"{path}: cannot be read as YAML: 'utf-8' codec")
+
+
+def test_an_empty_mapping_is_told_what_it_needs(tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("{}", encoding="utf-8")
+    assert refusal(str(path)).splitlines() == [
+        "name: is required",
+        "data: is required",
+        "model: is required",
+        "rounds: is required",
+    ]
+
+
+def test_a_plan_that_is_not_there_is_told_the_one_that_was_meant():
+    assert refusal("quickstar") == "there is no plan 'quickstar'; did you mean 'quickstart'?"
+
+
+def test_a_plan_that_is_like_no_other_is_told_them_all(tmp_path: Path):
+    missing = str(tmp_path / "7")
+    assert refusal(missing) == f"there is no plan {missing!r}; shipped plans: {', '.join(shipped())}"

@@ -1,0 +1,10 @@
+"""TensorFlow starts as the engine wants it, whichever test comes first."""
+
+import pytest
+
+from models.keras_engine import prepare_devices
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _devices() -> None:
+    prepare_devices()
