@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
+import sys
 import time
 from collections.abc import Iterator
 from typing import Protocol
@@ -169,5 +172,12 @@ def next_steps(summary: Summary) -> Iterator[str]:
     yield f"registered model  models:/{name}@latest, version {summary.model_version}"
     yield f"weights           sha256 {summary.weights_sha256[:16]}"
     yield ""
-    yield "next: roundhouse up      every run, figure and version in the browser"
-    yield f"      roundhouse train {summary.plan} --set algorithm.local.epochs=5"
+    yield f"next: {_command()} up     every run, figure and version in the browser"
+    yield f"      {_command()} train {summary.plan} --set algorithm.local.epochs=5"
+
+
+def _command() -> str:
+    """How this command can be typed again: by its name, or by its path where the shell does not find it."""
+    if shutil.which("roundhouse"):
+        return "roundhouse"
+    return "python -m roundhouse" if sys.argv[0].endswith("__main__.py") else os.path.relpath(sys.argv[0])

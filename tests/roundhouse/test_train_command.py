@@ -65,7 +65,7 @@ def test_the_summary_says_what_came_out_where_it_is_and_what_to_try(warm_home: P
     assert done.returncode == 0, done.stderr
     for text in (
         "federated model", "pooled rows", "a client alone: median", "client-19",
-        "MLflow run", "models:/quickstart@latest, version 2", "next: roundhouse up",
+        "MLflow run", "models:/quickstart@latest, version 2", "roundhouse up     every run",
     ):  # fmt: skip
         assert text in done.stdout
 
