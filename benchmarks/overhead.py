@@ -1,7 +1,7 @@
 """What everything around the arithmetic costs: ``python -m benchmarks.overhead [--rounds 300]``.
 
 One training by the command line, embedded defaults, a fresh home, on a plan with next to no arithmetic. The same
-rounds run as a plain loop; the difference, divided by the rounds, is the overhead.
+rounds run as a plain loop with as many threads; the difference, divided by the rounds, is the overhead.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from benchmarks.report import Table, machine
 _CHANGES = ("baselines=false",)
 _LOOP = """
 import json, sys, time
+from concurrent.futures import ThreadPoolExecutor
+from configs.environment import workers
 from configs.loading import load_plan
 from federated.evaluation import ClientTests, distribution, evaluate
 from federated.rounds import client_half, initial_state, select, server_half
@@ -33,10 +35,14 @@ plan = load_plan("quickstart", sys.argv[1:])
 parties = plan.federation()
 engine = KerasEngine(plan.model, parties.inputs, parties.classes)
 state, tests, seconds = initial_state(plan.algorithm, engine), ClientTests(list(parties.clients.values())), []
+threads = ThreadPoolExecutor(workers())
 for number in range(1, plan.rounds + 1):
     began = time.perf_counter()
     cohort = select(plan.algorithm, number, list(parties.clients))
-    updates = [client_half(plan.algorithm, engine, number, state.params, parties.clients[name]) for name in cohort]
+    def train(shard):
+        return [client_half(plan.algorithm, engine, number, state.params, parties.clients[name]) for name in shard]
+    shards = [cohort[start::workers()] for start in range(workers())]
+    updates = [update for shard in threads.map(train, shards) for update in shard]
     state, _ = server_half(plan.algorithm, state, updates)
     evaluate(engine, state.params, parties.validation)
     distribution(tests.evaluate(engine, state.params))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from filelock import FileLock
 
 from federated.errors import InputError
 
@@ -24,8 +27,15 @@ def quieten() -> None:
 
 
 def home() -> Path:
-    """``$ROUNDHOUSE_HOME``, or ``.roundhouse`` in the current folder: databases and models of embedded runs."""
-    return Path(os.environ.get("ROUNDHOUSE_HOME") or ".roundhouse").absolute()
+    """``$ROUNDHOUSE_HOME``, or ``.roundhouse`` in the current folder: databases and models of embedded runs.
+
+    Raises:
+        InputError: its path cannot be part of a database URL.
+    """
+    folder = Path(os.environ.get("ROUNDHOUSE_HOME") or ".roundhouse").expanduser().absolute()
+    if set("?%") & set(str(folder)):
+        raise InputError(f"ROUNDHOUSE_HOME: {folder} has a ? or a %, which database URLs cannot hold; move it")
+    return folder
 
 
 def prefect_home() -> Path:
@@ -34,8 +44,22 @@ def prefect_home() -> Path:
 
 
 def log_file() -> Path:
-    """What libraries say during a command goes here."""
-    return home() / "roundhouse.log"
+    """What libraries say during this process' training goes here."""
+    return home() / "logs" / f"train-{os.getpid()}.log"
+
+
+def lock(what: str) -> FileLock:
+    """Held while ``what`` is made in ``home()``, so that two commands at a time do not make it twice."""
+    home().mkdir(parents=True, exist_ok=True)
+    return FileLock(home() / f"{what}.lock")
+
+
+def without_secrets(url: str) -> str:
+    """A URL to show: without user and password."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def tracking_uri() -> str:

@@ -74,7 +74,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         fields = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise PlanError(f"{path}: cannot be read as YAML: {error}") from error
+        raise PlanError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(fields, dict):
         raise PlanError(f"{path}: expected a mapping of fields, got {type(fields).__name__}")
     return fields

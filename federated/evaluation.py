@@ -52,3 +52,9 @@ def distribution(by_client: Mapping[str, Metrics]) -> Metrics:
         summary[f"client_{name}_p10"] = float(np.percentile(values, tenth))
         summary[f"client_{name}_median"] = float(np.median(values))
     return summary
+
+
+def spread(by_client: Mapping[str, Metrics]) -> tuple[float, ...]:
+    """Percentiles 0, 10, 50, 90 and 100 over clients of the score beside the loss."""
+    values = [value for metrics in by_client.values() for name, value in metrics.items() if name != "loss"]
+    return tuple(float(value) for value in np.percentile(values, (0, 10, 50, 90, 100)))

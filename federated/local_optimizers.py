@@ -6,9 +6,9 @@ ScheduleFreeAdamW is left out: its state is a copy of the weights, which a new r
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from federated.component import ByKind, Component
 from federated.targets import Target
@@ -23,6 +23,13 @@ class LocalOptimizer(Component):
     clipvalue: float | None = Field(default=None, gt=0, description="gradient limit, by element")
     global_clipnorm: float | None = Field(default=None, gt=0, description="gradient norm limit, over all")
 
+    @model_validator(mode="after")
+    def _one_clip(self) -> Self:
+        given = [name for name in ("clipnorm", "clipvalue", "global_clipnorm") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"only one way of clipping gradients may be set, got {' and '.join(given)}")
+        return self
+
 
 class Sgd(LocalOptimizer):
     kind: Literal["sgd"] = "sgd"
@@ -33,15 +40,15 @@ class Sgd(LocalOptimizer):
 
 class RmsProp(LocalOptimizer):
     kind: Literal["rmsprop"] = "rmsprop"
-    rho: float = 0.9
+    rho: float = Field(default=0.9, ge=0, lt=1)
     momentum: float = 0.0
     epsilon: float = 1e-7
     centered: bool = False
 
 
 class _AdamFamily(LocalOptimizer):
-    beta_1: float = 0.9
-    beta_2: float = 0.999
+    beta_1: float = Field(default=0.9, ge=0, lt=1)
+    beta_2: float = Field(default=0.999, ge=0, lt=1)
     epsilon: float = 1e-7
 
 
@@ -70,8 +77,8 @@ class Lamb(_AdamFamily):
 
 class Lion(LocalOptimizer):
     kind: Literal["lion"] = "lion"
-    beta_1: float = 0.9
-    beta_2: float = 0.99
+    beta_1: float = Field(default=0.9, ge=0, lt=1)
+    beta_2: float = Field(default=0.99, ge=0, lt=1)
 
 
 class Adagrad(LocalOptimizer):
@@ -82,7 +89,7 @@ class Adagrad(LocalOptimizer):
 
 class Adadelta(LocalOptimizer):
     kind: Literal["adadelta"] = "adadelta"
-    rho: float = 0.95
+    rho: float = Field(default=0.95, ge=0, lt=1)
     epsilon: float = 1e-7
 
 
@@ -111,8 +118,8 @@ class Muon(LocalOptimizer):
     momentum: float = 0.95
     nesterov: bool = True
     ns_steps: int = 5
-    adam_beta_1: float = 0.9
-    adam_beta_2: float = 0.999
+    adam_beta_1: float = Field(default=0.9, ge=0, lt=1)
+    adam_beta_2: float = Field(default=0.999, ge=0, lt=1)
     adam_weight_decay: float = 0.004
     epsilon: float = 1e-7
 

@@ -22,6 +22,8 @@ from federated.errors import TrainingError
 from federated.randomness import generator
 from federated.updates import Update, l2_norm
 
+_NAMED = 20  # clients that a message names
+
 
 class ServerState(NamedTuple):
     """Everything the server carries from round to round; ``round`` counts those that are done.
@@ -100,10 +102,15 @@ def screen(round: int, updates: Sequence[Update], quorum: int) -> Screened:
     if len(usable) < quorum:
         raise TrainingError(
             f"round {round}: {len(usable)} usable updates, quorum is {quorum}; "
-            f"NaN or infinity from {', '.join(left_out) or 'nobody'}"
+            f"NaN or infinity from {_listed(left_out)}"
             + ("; lower algorithm.local.optimizer.learning_rate or clip" if left_out else "")
         )
     return Screened(usable, left_out)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more or "nobody"
 
 
 def server_half(algorithm: Algorithm, state: ServerState, updates: Sequence[Update]) -> tuple[ServerState, Metrics]:

@@ -130,7 +130,8 @@ class Csv(Source):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
-                table = pd.read_csv(self.path, index_col=False)
+                as_text = {} if self.client is None else {self.client: str}  # a site may be called NA
+                table = pd.read_csv(self.path.expanduser(), index_col=False, converters=as_text)
         except FileNotFoundError as error:
             raise DataError(
                 f"data.csv.path: there is no file {self.path}; "
@@ -189,6 +190,8 @@ class Csv(Source):
         column = table[self.target]
         if self.task == "regression":
             return self._numbers("data.csv.target", column.to_frame())[:, 0], None
+        if column.dtype.kind == "f" and np.any(column % 1):
+            raise DataError(f"data.csv.target: {self.target!r} holds fractions, not classes; use task: regression")
         labels, codes = np.unique(column.to_numpy(), return_inverse=True)
         return codes.astype(np.int32), tuple(str(label) for label in labels)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import re
 from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
@@ -17,17 +19,35 @@ Built = TypeVar("Built")
 def build(target: str, expected: type[Built], options: dict[str, Any], *arguments: Any) -> Built:
     """What the callable that ``target`` names makes of ``arguments`` and ``options``.
 
+    An option ``${NAME}`` is the environment's ``NAME``.
+
     Raises:
         PlanError: there is no such callable, it refuses the options, or it makes something else.
     """
     found = _find(target)
+    if isinstance(found, type) and not issubclass(found, expected):
+        raise PlanError(f"target {target!r}: expected a {expected.__name__}, got the class {found.__name__}")
     try:
-        built = found(*arguments, **options)
+        built = found(*arguments, **_from_environment(options))
     except (TypeError, ValueError) as error:
-        raise PlanError(f"target {target!r} with options {options}: {error}") from error
+        raise PlanError(f"target {target!r} with options {', '.join(options) or 'none'}: {error}") from error
     if not isinstance(built, expected):
         raise PlanError(f"target {target!r}: expected it to give a {expected.__name__}, got {type(built).__name__}")
     return built
+
+
+def _from_environment(options: dict[str, Any]) -> dict[str, Any]:
+    """Options written ``${NAME}`` are taken from the environment here and nowhere else, so that secrets stay there."""
+    return {name: _resolved(name, value) for name, value in options.items()}
+
+
+def _resolved(option: str, value: Any) -> Any:
+    found = re.fullmatch(r"\$\{(\w+)\}", value) if isinstance(value, str) else None
+    if found is None:
+        return value
+    if found[1] not in os.environ:
+        raise PlanError(f"option {option}: the environment has no {found[1]}")
+    return os.environ[found[1]]
 
 
 def _find(target: str) -> Any:

@@ -9,6 +9,7 @@ from prefect import runtime
 from prefect.futures import PrefectFuture
 
 from federated.component import Vector
+from flows.watching import watcher
 from tasks.registering import Registrar, open_tracking, register_model
 from tasks.tracking import RunStatus
 from tasks.training import At, RoundReport, Sealed, Training
@@ -68,6 +69,8 @@ def registration(training: Training) -> Iterator[Registration]:
         registering.close("FINISHED")
     except BaseException as error:
         training.cancelled.set()
+        if isinstance(error, KeyboardInterrupt):
+            watcher().stops()
         # The first error is the one to report: what follows from it is not.
         with contextlib.suppress(Exception):
             registering.settle()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from prefect import flow, get_run_logger, runtime
@@ -107,6 +108,8 @@ def _run_rounds(training: Training, registering: Registration, started: float) -
     reason: StopReason | None = None
     while reason is None:
         state, report = _run_round(training, state)
+        if reports:
+            reports[-1] = replace(reports[-1], per_client={})  # ten thousand clients are megabytes a round
         reports.append(report)
         registering.submit(At(plan.name, report.round), state.params, report)
         progress.done(report.round)
@@ -138,7 +141,7 @@ def _run_round(training: Training, state: ServerState) -> tuple[ServerState, Rou
         "bytes_up": float(sum(update.nbytes for update in encoded.value)),
     }
     metrics = evaluated.metrics | aggregated.metrics | traffic | watch.seconds()
-    report = RoundReport(at.round, cohort, aggregated.left_out, metrics, evaluated.per_client)
+    report = RoundReport(at.round, cohort, aggregated.left_out, metrics, evaluated.spread, evaluated.per_client)
     return aggregated.state, report
 
 

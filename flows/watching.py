@@ -23,6 +23,9 @@ class Watcher(Protocol):
     def compares(self) -> None:
         """Rounds are over; the baselines train."""
 
+    def stops(self) -> None:
+        """Ctrl-C: what runs comes to its end."""
+
 
 class Unwatched:
     """Nobody follows."""
@@ -34,6 +37,9 @@ class Unwatched:
         return None
 
     def compares(self) -> None:
+        return None
+
+    def stops(self) -> None:
         return None
 
 

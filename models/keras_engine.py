@@ -62,6 +62,14 @@ class KerasEngine:
         """How many of its first entries are trained."""
         return self._layout.trainable
 
+    def prepare(self, work: LocalTraining) -> None:
+        """Builds what ``work`` needs, so that what is wrong with it shows before anything has begun.
+
+        Raises:
+            PlanError: its optimizer cannot be built.
+        """
+        self._loop(work)
+
     def init(self, seed: int) -> Vector:
         return self._layout.read(build_seeded(self._spec, self._inputs, self._classes, seed))
 

@@ -1,5 +1,17 @@
-"""``python -m roundhouse``."""
+"""``roundhouse``, and ``python -m roundhouse``."""
 
-from roundhouse.cli import app
+import sys
 
-app()
+
+def main() -> None:
+    """Runs the command; Ctrl-C while it is still being imported ends it as quietly as later."""
+    try:
+        from roundhouse.cli import app
+
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -35,6 +37,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on sta
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks and libraries' logs.")]
 
 _FAILED, _BAD_INPUT, _STOPPED = 1, 2, 130
+_WIDE = 120  # columns of a terminal that hold the widest table
 _DIGEST_LENGTH = 64  # of a SHA-256 in full; a table shows its beginning
 _UNBROKEN = ("plan", "model", "run_id", "uri")  # to copy from the table
 
@@ -53,7 +56,7 @@ def train(
     debug: DebugOption = False,
 ) -> None:
     """Trains a plan and registers the model of every round."""
-    with clean_streams(debug) as streams, _one_line_errors(streams, debug):
+    with _command(debug, environment.log_file) as streams:
         from roundhouse.training import run_training
 
         summary = run_training(load_plan(plan, set_), streams.err)
@@ -74,7 +77,7 @@ def check(
     debug: DebugOption = False,
 ) -> None:
     """Validates a plan and its data; prints it in full, and what it will cost."""
-    with clean_streams(debug) as streams, _one_line_errors(streams, debug):
+    with _command(debug) as streams:
         import yaml
 
         from roundhouse.estimate import estimate
@@ -95,39 +98,40 @@ def check(
 def plans() -> None:
     """Lists the plans that ship with Roundhouse."""
     rows = [{"plan": name, "description": load_plan(name).description} for name in shipped()]
-    with clean_streams(debug=True) as streams:
+    with _command(debug=False) as streams:
         _show(streams, rows, as_json=False)
 
 
 @app.command()
 def runs(
-    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 20,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Lists past trainings."""
-    with clean_streams(debug) as streams, _one_line_errors(streams, debug):
+    with _command(debug) as streams:
         from tasks.catalog import list_runs
 
-        _show(streams, list_runs(limit), as_json)
+        _show(streams, list_runs(limit), as_json, wide_only=("started", "ended_by", "loss"))
 
 
 @app.command()
 def models(as_json: JsonOption = False, debug: DebugOption = False) -> None:
     """Lists registered models, and where their latest version is."""
-    with clean_streams(debug) as streams, _one_line_errors(streams, debug):
+    with _command(debug) as streams:
         from tasks.catalog import list_models
 
-        _show(streams, list_models(), as_json)
+        _show(streams, list_models(), as_json, wide_only=("run_id",))
 
 
 @app.command()
 def up(
-    prefect_port: Annotated[int, typer.Option(help="Port of the Prefect UI.")] = 4200,
-    mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow UI.")] = 5000,
+    prefect_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the Prefect UI.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the MLflow UI.")] = 5000,
+    debug: DebugOption = False,
 ) -> None:
     """Starts the Prefect server, the MLflow UI and a worker for the deployments; Ctrl-C stops them."""
-    with clean_streams(debug=True) as streams, _one_line_errors(streams, debug=False):
+    with _command(debug) as streams:
         from roundhouse.services import run_services
 
         run_services(prefect_port, mlflow_port, streams.out)
@@ -145,39 +149,38 @@ _LABELS = {
 
 
 @contextlib.contextmanager
-def _one_line_errors(streams: Streams, debug: bool) -> Iterator[None]:
-    """Ends the command with the right exit code, and a message in place of a traceback."""
+def _command(debug: bool, log: Callable[[], Path] | None = None) -> Iterator[Streams]:
+    """Clean streams; and in place of a traceback one line, and the right exit code."""
     try:
-        yield
-    except InputError as error:
-        _fail(streams, error, debug, _BAD_INPUT)
-    except (TrainingError, TrackingError) as error:
-        _fail(streams, error, debug, _FAILED)
-    except KeyboardInterrupt:
-        streams.err.print("stopped")
-        raise typer.Exit(_STOPPED) from None
-    except typer.Exit:
-        raise
-    except Exception as error:
-        if debug:
-            raise
-        streams.err.print(
-            f"[red]error:[/] {escape(f'{type(error).__name__}: {error}')}\n"
-            f"{escape(str(environment.log_file()))} has more; --debug shows all of it",
-            soft_wrap=True,
-        )
-        raise typer.Exit(_FAILED) from error
+        with clean_streams(None if log is None or debug else log(), debug) as streams:
+            try:
+                yield streams
+            except (Exception, KeyboardInterrupt) as error:
+                if isinstance(error, typer.Exit):
+                    raise
+                traceback.print_exception(error)  # to the log, or with --debug to the terminal
+                raise typer.Exit(_report(error, streams.err, log if not debug else None)) from error
+    except InputError as error:  # before there were streams
+        raise typer.Exit(_report(error, Console(stderr=True), None)) from error
 
 
-def _fail(streams: Streams, error: Exception, debug: bool, code: int) -> None:
-    if debug:
-        streams.err.print_exception()
-    for line in str(error).splitlines():
-        streams.err.print(f"[red]error:[/] {escape(line)}", soft_wrap=True, highlight=False)
-    raise typer.Exit(code) from error
+def _report(error: BaseException, console: Console, log: Callable[[], Path] | None) -> int:
+    """Says what went wrong; gives the exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        console.print("stopped")
+        return _STOPPED
+    expected = isinstance(error, (InputError, TrainingError, TrackingError))
+    message = str(error) if expected else f"{type(error).__name__}: {error}"
+    for line in message.splitlines() or [message]:
+        console.print(f"[red]error:[/] {escape(line)}", soft_wrap=True, highlight=False)
+    if not expected:
+        where = f"{log()} has" if log is not None else "--debug shows"
+        console.print(escape(f"{where} the traceback"), soft_wrap=True, highlight=False)
+    return _BAD_INPUT if isinstance(error, InputError) else _FAILED
 
 
-def _show(streams: Streams, rows: list[dict[str, Any]], as_json: bool) -> None:
+def _show(streams: Streams, rows: list[dict[str, Any]], as_json: bool, wide_only: Sequence[str] = ()) -> None:
+    """A table, without the columns ``wide_only`` on a narrow terminal; or all of it as JSON."""
     if as_json:
         streams.out.file.write(json.dumps(rows) + "\n")
         return
@@ -185,10 +188,11 @@ def _show(streams: Streams, rows: list[dict[str, Any]], as_json: bool) -> None:
         streams.out.print("nothing yet; try: roundhouse train quickstart")
         return
     table = Table(box=None, pad_edge=False)
-    for heading in rows[0]:
+    shown = [name for name in rows[0] if streams.out.width >= _WIDE or name not in wide_only]
+    for heading in shown:
         table.add_column(heading.replace("_", " "), no_wrap=heading in _UNBROKEN)
     for row in rows:
-        table.add_row(*(escape(_cell(value)) for value in row.values()))
+        table.add_row(*(escape(_cell(row[name])) for name in shown))
     streams.out.print(table, highlight=False)
 
 

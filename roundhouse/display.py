@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
-import sys
 import time
 from collections.abc import Iterator
 from typing import Protocol
@@ -17,9 +14,12 @@ from rich.table import Table
 from configs import environment
 from configs.plan import Plan
 from flows.watching import Watcher
+from roundhouse.typed import typed
 from tasks.summary import Summary
 from tasks.training import RoundReport
 
+_WIDE = 110  # columns of a terminal that hold a bar beside the numbers
+_MOST_CLIENTS = 30
 _SCORES = ("loss", "accuracy", "mae", "epsilon")
 
 
@@ -81,6 +81,9 @@ class LineDisplay:
     def compares(self) -> None:
         self._print("training each client alone and all rows pooled, for comparison")
 
+    def stops(self) -> None:
+        self._print("stopping")
+
     def _print(self, text: str) -> None:
         self._console.print(text, soft_wrap=True, highlight=False, markup=False)
 
@@ -105,16 +108,19 @@ class LiveDisplay:
         text = line(report, self._rounds, pace)
         self._progress.update(self._bar, completed=report.round, description=text)
         if report.left_out:
-            self._progress.print(text)
+            self._progress.print(text, highlight=False, markup=False)
 
     def compares(self) -> None:
         self.says("training each client alone and all rows pooled, for comparison")
+
+    def stops(self) -> None:
+        self.says("stopping")
 
 
 @contextlib.contextmanager
 def displayed(console: Console) -> Iterator[Display]:
     """A live display on a terminal, plain lines elsewhere."""
-    if not console.is_terminal:
+    if not console.is_terminal or console.is_dumb_terminal:
         yield LineDisplay(console)
         return
     columns = (
@@ -135,6 +141,8 @@ def outcome(summary: Summary) -> Iterator[Table | str]:
     yield _models(summary, score)
     if any(f"alone_test_{score}" in numbers for numbers in summary.per_client.values()):
         yield _clients(summary, score)
+        if len(summary.per_client) > _MOST_CLIENTS:
+            yield f"and {len(summary.per_client) - _MOST_CLIENTS} more clients, in summary.json of the MLflow run"
 
 
 def _models(summary: Summary, score: str) -> Table:
@@ -158,7 +166,7 @@ def _clients(summary: Summary, score: str) -> Table:
     table = Table(box=None, pad_edge=False, title_justify="left")
     for heading in ("client", "rows", "alone", "alone, own test rows", "federated, own test rows"):
         table.add_column(heading, justify="left" if heading == "client" else "right")
-    for name, numbers in summary.per_client.items():
+    for name, numbers in list(summary.per_client.items())[:_MOST_CLIENTS]:
         keys = (f"alone_test_{score}", f"alone_own_{score}", f"own_{score}")
         table.add_row(name, f"{numbers['train_rows']:.0f}", *(f"{numbers[key]:.4f}" for key in keys))
     return table
@@ -168,16 +176,9 @@ def next_steps(summary: Summary) -> Iterator[str]:
     """Where things are, and what to try."""
     name = summary.model_name
     yield ""
-    yield f"MLflow run        {summary.run_id} in {environment.tracking_uri()}"
+    yield f"MLflow run        {summary.run_id} in {environment.without_secrets(environment.tracking_uri())}"
     yield f"registered model  models:/{name}@latest, version {summary.model_version}"
     yield f"weights           sha256 {summary.weights_sha256[:16]}"
     yield ""
-    yield f"next: {_command()} up     every run, figure and version in the browser"
-    yield f"      {_command()} train {summary.plan} --set algorithm.local.epochs=5"
-
-
-def _command() -> str:
-    """How this command can be typed again: by its name, or by its path where the shell does not find it."""
-    if shutil.which("roundhouse"):
-        return "roundhouse"
-    return "python -m roundhouse" if sys.argv[0].endswith("__main__.py") else os.path.relpath(sys.argv[0])
+    yield f"next: {typed('roundhouse')} up     every run, figure and version in the browser"
+    yield f"      {typed('roundhouse')} train {summary.plan} --set algorithm.local.epochs=5"

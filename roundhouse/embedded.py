@@ -11,6 +11,9 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from uuid import UUID
+
+from filelock import BaseFileLock
 
 from configs import environment
 from federated.errors import TrainingError
@@ -41,8 +44,8 @@ _EPHEMERAL = {
 class EmbeddedPrefect:
     """A Prefect API of this process' own, on its own SQLite file."""
 
-    def __init__(self, process: subprocess.Popen[str], url: str) -> None:
-        self._process, self.url = process, url
+    def __init__(self, process: subprocess.Popen[str], url: str, starting: BaseFileLock) -> None:
+        self._process, self.url, self._starting = process, url, starting
 
     def wait_until_ready(self) -> None:
         """Blocks until it answers.
@@ -56,6 +59,7 @@ class EmbeddedPrefect:
         while time.monotonic() < deadline and self._process.poll() is None:
             with contextlib.suppress(httpx.TransportError):
                 if httpx.get(f"{self.url}/health", timeout=5).status_code == 200:
+                    self._starting.release()
                     return
             time.sleep(0.05)
         raise TrainingError(
@@ -63,32 +67,39 @@ class EmbeddedPrefect:
             "or start a server and set PREFECT_API_URL"
         )
 
-    def settle(self) -> None:
-        """Waits until every task run is reported and recorded: both lag behind running."""
-        import httpx
+    def settle(self, flow_run_id: UUID | None) -> None:
+        """Waits until what the flow run's tasks reported has arrived and is recorded: both lag behind running.
+
+        It never raises: a record that is late is no reason to fail a training.
+        """
         from prefect.events.worker import EventsWorker
         from prefect.logging.handlers import APILogWorker
 
         for worker in (EventsWorker, APILogWorker):
             worker.drain_all(timeout=_SETTLE_SECONDS)
         deadline, recorded = time.monotonic() + _SETTLE_SECONDS, -1
-        while time.monotonic() < deadline:
-            with contextlib.suppress(httpx.TransportError):
-                everything, final = self._count({}), self._count({"any_": _FINAL_STATES})
-                if everything == final == recorded:
-                    return
-                recorded = final
+        while flow_run_id is not None and time.monotonic() < deadline:
+            everything, final = self._count(flow_run_id, {}), self._count(flow_run_id, {"any_": _FINAL_STATES})
+            if everything == final == recorded:
+                return
+            recorded = final
             time.sleep(2 * _FLUSH_SECONDS)
 
     def stop(self) -> None:
         """Ends the server and waits for it."""
         child.stop(self._process)
+        self._starting.release()
 
-    def _count(self, state_types: dict[str, list[str]]) -> int:
+    def _count(self, flow_run_id: UUID, state_types: dict[str, list[str]]) -> int:
+        """Task runs of the flow run; -2 where the server does not say."""
         import httpx
 
-        body = {"task_runs": {"state": {"type": state_types}}} if state_types else {}
-        return int(httpx.post(f"{self.url}/task_runs/count", json=body, timeout=5).json())
+        tasks = {"task_runs": {"state": {"type": state_types}}} if state_types else {}
+        body = {"flow_runs": {"id": {"any_": [str(flow_run_id)]}}, **tasks}
+        with contextlib.suppress(httpx.HTTPError, ValueError):
+            answer = httpx.post(f"{self.url}/task_runs/count", json=body, timeout=5)
+            return int(answer.raise_for_status().json())
+        return -2
 
 
 @contextlib.contextmanager
@@ -113,6 +124,8 @@ def _start() -> EmbeddedPrefect:
     folder = environment.prefect_home()
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["PREFECT_HOME"] = str(folder)
+    starting = environment.lock("prefect")  # one server at a time makes or changes the tables
+    starting.acquire()
     process = child.start("roundhouse.prefect_server", env=_EPHEMERAL | BATCHED_RECORDING)
     port = process.stdout.readline().strip() if process.stdout else ""
-    return EmbeddedPrefect(process, f"http://127.0.0.1:{port}/api")
+    return EmbeddedPrefect(process, f"http://127.0.0.1:{port}/api", starting)

@@ -21,6 +21,7 @@ from configs import environment
 from federated.errors import InputError, TrainingError
 from roundhouse import child
 from roundhouse.embedded import BATCHED_RECORDING
+from roundhouse.typed import typed
 
 _POOL = "roundhouse"
 _STARTUP_SECONDS = 180
@@ -116,7 +117,8 @@ def _start_all(services: Services, prefect_port: int, mlflow_port: int, prefect_
     services.start(
         "mlflow-server", "mlflow", "server", *here, str(mlflow_port), "--workers", "1",
         "--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}",
-        "--artifacts-destination", (home / "artifacts").as_uri(),
+        # The same place as without servers, so that trainings with and without them mix.
+        "--no-serve-artifacts", "--default-artifact-root", (home / "artifacts").as_uri(),
     )  # fmt: skip
     services.wait_for("prefect-server", f"{prefect_url}/api/health")
     services.run("work-pool", "work-pool", "create", _POOL, "--type", "process", "--overwrite")
@@ -148,8 +150,8 @@ worker       pool {_POOL}, one run of a plan at a time
 logs         {services.log("worker").parent}
 
 train now:   export PREFECT_API_URL={prefect_url}/api MLFLOW_TRACKING_URI={mlflow_url}
-             prefect deployment run train/on-demand --param plan=breast-cancer
-             roundhouse train quickstart
+             {typed("prefect")} deployment run train/on-demand --param plan=breast-cancer
+             {typed("roundhouse")} train quickstart
 
 Ctrl-C stops all of it."""
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
-from typing import NamedTuple, TextIO
+from pathlib import Path
+from typing import IO, NamedTuple, TextIO
 
 from rich.console import Console
 
-from configs import environment
+from federated.errors import InputError
 
 
 class Streams(NamedTuple):
@@ -22,24 +24,35 @@ class Streams(NamedTuple):
 
 
 @contextlib.contextmanager
-def clean_streams(debug: bool) -> Iterator[Streams]:
-    """The terminal for this command alone. With ``debug`` everything goes there.
+def clean_streams(log: Path | None, debug: bool) -> Iterator[Streams]:
+    """The terminal for this command alone; what libraries say goes to ``log``, or nowhere. With ``debug`` all is shown.
 
     TensorFlow's C++ and child processes write to file descriptors, so these are what is redirected.
+
+    Raises:
+        InputError: the log cannot be written.
     """
     if debug:
         yield Streams(_console(sys.stdout), _console(sys.stderr))
         return
-    log = environment.log_file()
-    log.parent.mkdir(parents=True, exist_ok=True)
     with (
-        log.open("w", encoding="utf-8") as file,
+        _opened(log) as file,
         _elsewhere(1, file.fileno()) as out,
         _elsewhere(2, file.fileno()) as err,
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")
         yield Streams(_console(out), _console(err))
+
+
+def _opened(log: Path | None) -> IO[str]:
+    if log is None:
+        return tempfile.TemporaryFile("w", encoding="utf-8")
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return log.open("w", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"ROUNDHOUSE_HOME: cannot write {log} ({error.strerror}); choose another folder") from error
 
 
 def _console(file: TextIO) -> Console:

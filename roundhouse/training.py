@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from rich.console import Console
 
@@ -46,11 +47,13 @@ def run_training(plan: Plan, console: Console) -> Summary:
 def _run_flow(plan: Plan, server: EmbeddedPrefect | None) -> Summary:
     from flows.train import train
 
+    flow_run_id: UUID | None = None
     try:
         state = train(plan, return_state=True)
+        flow_run_id = state.state_details.flow_run_id
     finally:
         if server is not None:
-            server.settle()
+            server.settle(flow_run_id)
     if state.is_cancelled():
         raise KeyboardInterrupt
     return state.result()  # type: ignore[no-any-return]

@@ -14,7 +14,7 @@ from federated.evaluation import distribution, evaluate
 from federated.randomness import generator
 from tasks.training import Sealed, Training
 
-POOLED = "pooled"
+POOLED = ""  # no client is called nothing
 
 
 class Baseline(NamedTuple):
@@ -32,7 +32,7 @@ class Baseline(NamedTuple):
 def train_baselines(
     training: Training, plan: str, shard: int, rounds: int, clients: Sealed[Sequence[Client]]
 ) -> Sealed[dict[str, Baseline]]:
-    """Each client's model, trained alone for as many local epochs as ``rounds`` rounds have, from the same start."""
+    """Each client's model, from the same start, after ``rounds`` local trainings on its own rows."""
     return Sealed(
         {client.name: _alone(training, client, rounds) for client in clients.value if not training.cancelled.is_set()}
     )
@@ -47,9 +47,11 @@ def pooled(training: Training) -> Client:
 
 def _alone(training: Training, client: Client, rounds: int) -> Baseline:
     algorithm, engine = training.plan.algorithm, training.engine
-    work = algorithm.local.model_copy(update={"epochs": algorithm.local.epochs * rounds})
-    rng = generator(algorithm.seed, 0, "baseline", client.name)
-    params = engine.fit(engine.init(algorithm.seed), client.train, work, rng).params
+    rng, params = generator(algorithm.seed, 0, "baseline", client.name), engine.init(algorithm.seed)
+    for _ in range(rounds):
+        if training.cancelled.is_set():
+            break
+        params = engine.fit(params, client.train, algorithm.local, rng).params
     return Baseline(evaluate(engine, params, training.federation.test), evaluate(engine, params, client.test))
 
 

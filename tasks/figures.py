@@ -55,8 +55,7 @@ def clients_by_round(reports: Sequence[RoundReport], score: str) -> bytes:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     axes = figure.subplots()
     rounds = [report.round for report in reports]
-    by_client = np.array([[metrics[score] for metrics in report.per_client.values()] for report in reports])
-    low, tenth, median, ninetieth, high = np.percentile(by_client, [0, 10, 50, 90, 100], axis=1)
+    low, tenth, median, ninetieth, high = np.array([report.spread for report in reports]).T
     axes.fill_between(rounds, low, high, alpha=0.15, color="C0", label="all clients")
     axes.fill_between(rounds, tenth, ninetieth, alpha=0.3, color="C0", label="10th to 90th percentile")
     axes.plot(rounds, median, color="C0", label="median")

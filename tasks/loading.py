@@ -19,4 +19,6 @@ def load_training(plan: Plan) -> Sealed[Training]:
     federation = plan.federation()
     from models.keras_engine import KerasEngine
 
-    return Sealed(Training(plan, federation, KerasEngine(plan.model, federation.inputs, federation.classes)))
+    engine = KerasEngine(plan.model, federation.inputs, federation.classes)
+    engine.prepare(plan.algorithm.local)
+    return Sealed(Training(plan, federation, engine))

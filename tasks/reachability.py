@@ -5,6 +5,8 @@ from __future__ import annotations
 import urllib.error
 import urllib.request
 
+from configs.environment import without_secrets
+
 _SECONDS = 5
 
 
@@ -21,6 +23,6 @@ def require(url: str, server: str, variable: str, error: type[Exception]) -> Non
     except (urllib.error.URLError, OSError, ValueError) as failure:
         reason = getattr(failure, "reason", failure)
         raise error(
-            f"{server} cannot be reached at {url} ({reason}); start it, "
+            f"{server} cannot be reached at {without_secrets(url)} ({reason}); start it, "
             f"correct {variable}, or unset it to run without a server"
         ) from failure

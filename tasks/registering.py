@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import time
 from functools import partial
 
 from prefect import task
@@ -36,8 +36,11 @@ def open_tracking(training: Training, plan: str, flow_run_id: str) -> Sealed[Reg
 @task(task_run_name="register_model {at}", cache_policy=NO_CACHE, persist_result=False)
 def register_model(registrar: Sealed[Registrar], at: At, params: Vector, report: Sealed[RoundReport]) -> str:
     """Logs the round's numbers and registers its model, while the next round trains; gives the version."""
-    registrar.value.run.log_round(at.round, report.value.metrics)
-    return registrar.value.versions.write(at.round, params, report.value.cohort)
+    began = time.perf_counter()
+    version = registrar.value.versions.write(at.round, params, report.value.cohort)
+    seconds = {"seconds_register": time.perf_counter() - began}
+    registrar.value.run.log_round(at.round, report.value.metrics | seconds)
+    return version
 
 
 @task(task_run_name="publish_results {summary.plan}", cache_policy=NO_CACHE, persist_result=False)
@@ -60,6 +63,5 @@ def publish_results(
     by_round = reports.value[-1].metrics
     run.log_results({name: value for name, value in summary.metrics.items() if name not in by_round}, tags)
     run.log_file("summary.json", summary.model_dump_json(indent=2).encode())
-    run.log_file("clients.json", json.dumps(summary.per_client, indent=2).encode())
     for name, picture in figures.draw(training.federation, reports.value, partial(served.predict, params)):
         run.log_file(f"figures/{name}.png", picture)

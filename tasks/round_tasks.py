@@ -10,7 +10,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from federated.component import Metrics, Vector
-from federated.evaluation import distribution, evaluate
+from federated.evaluation import distribution, evaluate, spread
 from federated.rounds import (
     ServerState,
     encode,
@@ -36,6 +36,7 @@ class Evaluated(NamedTuple):
     """The global model on the server's validation rows, and on each client's own test rows."""
 
     metrics: Metrics
+    spread: tuple[float, ...]
     per_client: dict[str, Metrics]
 
 
@@ -83,7 +84,7 @@ def evaluate_model(training: Training, at: At, params: Vector) -> Sealed[Evaluat
     """The global model on the server's validation rows, and on every client's own test rows."""
     per_client = training.client_tests.evaluate(training.engine, params)
     overall = evaluate(training.engine, params, training.federation.validation)
-    return Sealed(Evaluated(overall | distribution(per_client), per_client))
+    return Sealed(Evaluated(overall | distribution(per_client), spread(per_client), per_client))
 
 
 def _update_metrics(updates: Sequence[Update]) -> Metrics:

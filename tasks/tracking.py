@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import re
 import subprocess
 import tempfile
 import time
@@ -16,14 +18,14 @@ import yaml
 from configs import environment
 from configs.plan import Plan
 from federated.component import Metrics
-from federated.errors import TrackingError
+from federated.errors import InputError, TrackingError
 from tasks.reachability import require
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _PARAMS_A_BATCH = 100
-_PARAM_LENGTH = 500
+_PARAM_LENGTH = 6000  # MLflow's limit
 _GROUPS = ("alone", "bytes", "client", "pooled", "seconds")
 
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
@@ -46,28 +48,31 @@ def connect() -> MlflowClient:
     logging.getLogger("alembic").setLevel(logging.ERROR)
     import mlflow
 
-    environment.home().mkdir(parents=True, exist_ok=True)
     uri = environment.tracking_uri()
+    registry_uri = os.environ.get("MLFLOW_REGISTRY_URI") or uri
     mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
-    return mlflow.MlflowClient(uri, uri)
+    mlflow.set_registry_uri(registry_uri)
+    with environment.lock("mlflow"):  # the first client makes the tables
+        client = mlflow.MlflowClient(uri, registry_uri)
+        client.search_experiments(max_results=1)
+    return client
 
 
 @contextlib.contextmanager
-def storing(what: str) -> Iterator[None]:
-    """Turns whatever MLflow or the disk raise into one line.
+def storing(what: str, verb: str = "store") -> Iterator[None]:
+    """Turns whatever MLflow, its database or the disk raise into one line.
 
     Raises:
         TrackingError: ``what`` could not be stored.
     """
-    from mlflow.exceptions import MlflowException
-
     try:
         yield
-    except (MlflowException, OSError) as error:
-        reason = str(error).strip().splitlines()[0][:300]
-        where = environment.tracking_uri()
-        raise TrackingError(f"MLflow could not store {what}: {reason}; check {where} and its disk") from error
+    except (InputError, TrackingError):
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        where = environment.without_secrets(environment.tracking_uri())
+        raise TrackingError(f"MLflow could not {verb} {what}: {reason}; check {where} and its disk") from error
 
 
 class TrackedRun:
@@ -113,16 +118,18 @@ def open_run(plan: Plan, flow_run_id: str) -> TrackedRun:
     Raises:
         TrackingError: MLflow cannot be reached or cannot store it.
     """
-    import mlflow.exceptions  # noqa: F401 - storing() needs it to name errors
-
     with storing("a new run"):
         client = connect()
         experiment_id = _experiment(client, plan.name)
         tags = {"prefect.flow_run_id": flow_run_id, "plan_sha256": plan.digest(), **_git_commit()}
         run = client.create_run(experiment_id, run_name=plan.name, tags=tags)
-        tracked = TrackedRun(client, experiment_id, run.info.run_id)
+    tracked = TrackedRun(client, experiment_id, run.info.run_id)
+    try:
         _log_params(tracked, plan)
         tracked.log_file("plan/plan.yaml", plan_yaml(plan).encode())
+    except Exception:
+        tracked.close("FAILED")
+        raise
     return tracked
 
 
@@ -157,7 +164,10 @@ def _experiment(client: MlflowClient, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is not None:
         if found.lifecycle_stage == "deleted":
-            client.restore_experiment(found.experiment_id)
+            raise TrackingError(
+                f"the MLflow experiment {name!r} is deleted; restore it (mlflow experiments restore "
+                f"--experiment-id {found.experiment_id}), or give the plan another name"
+            )
         return str(found.experiment_id)
     try:
         root = environment.artifact_root()
@@ -175,9 +185,10 @@ def _log_params(tracked: TrackedRun, plan: Plan) -> None:
     from mlflow.entities import Param
 
     flat = flatten(plan.model_dump(mode="json"))
-    params = [Param(name, value[:_PARAM_LENGTH]) for name, value in flat.items()]
-    for at in range(0, len(params), _PARAMS_A_BATCH):
-        tracked.client.log_batch(tracked.run_id, params=params[at : at + _PARAMS_A_BATCH])
+    params = [Param(re.sub(r"[^\w. /-]", "_", name), value[:_PARAM_LENGTH]) for name, value in flat.items()]
+    with storing("the plan"):
+        for at in range(0, len(params), _PARAMS_A_BATCH):
+            tracked.client.log_batch(tracked.run_id, params=params[at : at + _PARAMS_A_BATCH])
 
 
 def _git_commit() -> dict[str, str]:

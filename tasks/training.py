@@ -52,13 +52,15 @@ class At:
 class RoundReport:
     """What a round did: its cohort, who was left out because of NaN or infinity, and its numbers.
 
-    ``per_client`` has the global model on each client's own test rows.
+    ``spread`` has percentiles 0, 10, 50, 90 and 100 of the score on clients' own test rows; ``per_client`` has each
+    client's numbers, in the latest round only.
     """
 
     round: int
     cohort: tuple[str, ...]
     left_out: tuple[str, ...]
     metrics: Metrics
+    spread: tuple[float, ...]
     per_client: dict[str, Metrics]
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import shutil
 import tempfile
@@ -38,9 +39,12 @@ class VersionWriter:
         self.served = ServedModel(training.plan.model, federation.inputs, federation.classes, federation.scaling)
         self._folder = Path(tempfile.mkdtemp(prefix="roundhouse-"))
         self._parent: str | None = None
-        with storing(f"the registered model {training.plan.name}"):
-            self._write_template(example_rows(federation.scaling))
-            _ensure_registered_model(run, training.plan)
+        try:
+            with storing("the model's folder"):
+                self._write_template(example_rows(federation.scaling))
+        except Exception:
+            self.close()
+            raise
 
     def write(self, round: int, params: Vector, cohort: Sequence[str]) -> str:
         """Registers ``params`` as the next version and gives its number.
@@ -51,6 +55,8 @@ class VersionWriter:
         client, run = self._run.client, self._run
         tags = self._tags(round, params, cohort)
         with storing(f"the version of round {round}"):
+            if self._parent is None:
+                _ensure_registered_model(run, self._plan)
             logged = client.create_logged_model(
                 run.experiment_id, self._plan.name, run.run_id, tags=tags, model_type="keras"
             )
@@ -77,7 +83,8 @@ class VersionWriter:
             "run_id": self._run.run_id,
             "round": str(round),
             "cohort_size": str(len(cohort)),
-            "cohort": ",".join(cohort)[:_TAG_LENGTH],
+            "cohort": _listed(cohort),
+            "cohort_sha256": hashlib.sha256("\n".join(cohort).encode()).hexdigest(),
             "plan_sha256": self._plan.digest(),
             "weights_sha256": digest(params),
         }
@@ -107,6 +114,15 @@ class VersionWriter:
         description.model_id = description.model_uuid = model_id
         description.run_id = self._run.run_id
         description.save(str(self._folder / "MLmodel"))
+
+
+def _listed(names: Sequence[str]) -> str:
+    """As many names as a tag holds, and how many more there are."""
+    text = ",".join(names)
+    if len(text) <= _TAG_LENGTH:
+        return text
+    shown = text[:_TAG_LENGTH].rpartition(",")[0].split(",")
+    return f"{','.join(shown)} and {len(names) - len(shown)} more"
 
 
 def example_rows(scaling: Affine) -> NDArray[np.float32]:

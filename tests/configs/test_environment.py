@@ -19,7 +19,7 @@ def _bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_everything_is_kept_in_the_current_folder(tmp_path: Path):
     home = tmp_path / ".roundhouse"
     assert environment.home() == home
-    assert environment.log_file().parent == home
+    assert environment.log_file().parent.parent == home
     assert environment.prefect_home().parent == home
     assert environment.tracking_uri() == f"sqlite:///{home}/mlflow.db"
     assert environment.artifact_root() == (home / "artifacts").as_uri()

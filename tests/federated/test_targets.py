@@ -18,7 +18,7 @@ def test_a_target_is_the_callable_that_it_names() -> None:
 
 
 def test_options_that_the_callable_refuses_are_told() -> None:
-    with pytest.raises(PlanError, match=r"'json:JSONDecoder' with options \{'colour': 1\}: .*colour"):
+    with pytest.raises(PlanError, match=r"'json:JSONDecoder' with options colour: .*colour"):
         build("json:JSONDecoder", json.JSONDecoder, {"colour": 1})
 
 
@@ -54,3 +54,24 @@ def test_a_module_that_fails_while_it_is_imported_is_not_blamed_for_a_missing_na
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(Exception, match="gone"):
         build("breaks_on_import:load", object, {})
+
+
+def test_an_option_is_taken_from_the_environment_where_it_says_so(monkeypatch) -> None:
+    monkeypatch.setenv("DB_PASSWORD", "hunter2")
+    assert build("builtins:dict", dict, {"user": "me", "password": "${DB_PASSWORD}"})["password"] == "hunter2"
+
+
+def test_a_variable_that_is_not_set_is_named() -> None:
+    with pytest.raises(PlanError, match="option password: the environment has no NO_SUCH_VARIABLE"):
+        build("builtins:dict", dict, {"password": "${NO_SUCH_VARIABLE}"})
+
+
+def test_a_refusal_does_not_print_what_the_options_hold() -> None:
+    with pytest.raises(PlanError) as refusal:
+        build("json:dumps", str, {"password": "hunter2"}, 1)
+    assert "hunter2" not in str(refusal.value)
+
+
+def test_a_class_of_the_wrong_kind_is_refused_before_it_is_made() -> None:
+    with pytest.raises(PlanError, match="expected a dict, got the class Popen"):
+        build("subprocess:Popen", dict, {"args": ["false"]})

@@ -7,6 +7,7 @@ from typing import Any, get_args
 import keras
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from federated.component import Vector
 from federated.errors import PlanError
@@ -141,8 +142,8 @@ def test_global_clipnorm_limits_the_norm_of_all_together():
 
 
 def test_two_limits_at_once_are_refused():
-    with pytest.raises(PlanError, match=r"^algorithm\.local\.optimizer\.sgd: Only one of"):
-        trained(Sgd(clipnorm=1.0, clipvalue=1.0))
+    with pytest.raises(ValidationError, match="only one way of clipping gradients may be set, got clipnorm and clip"):
+        Sgd(clipnorm=1.0, clipvalue=1.0)
 
 
 class Cautious(keras.optimizers.SGD):
@@ -226,7 +227,7 @@ def test_a_custom_optimizer_may_follow_a_schedule():
         pytest.param(custom("not_an_optimizer"), ": expected it to give a Optimizer, got dict", id="dict"),
         pytest.param(custom("absent"), f": {__name__!r} has no 'absent'", id="absent"),
         pytest.param(custom("SEED"), f": {__name__!r} has a value of type int and no callable called 'SEED'", id="int"),
-        pytest.param(custom("Cautious", speed=3), " with options {'speed': 3}: ", id="option"),
+        pytest.param(custom("Cautious", speed=3), " with options speed: ", id="option"),
     ],
 )
 def test_a_custom_target_that_makes_no_optimizer_is_refused(optimizer, complaint):

@@ -212,5 +212,5 @@ def test_a_target_that_makes_no_model_is_refused(target, complaint):
 
 
 def test_an_option_that_the_users_builder_does_not_take_is_refused():
-    with pytest.raises(PlanError, match=f"target '{__name__}:good' with options {{'depth': 3}}: .*'depth'"):
+    with pytest.raises(PlanError, match=f"target '{__name__}:good' with options depth: .*'depth'"):
         KerasEngine(custom("good", depth=3), (5,), 3)

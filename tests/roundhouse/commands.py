@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -42,7 +43,7 @@ class Running:
     """The command while it runs, with what it has printed so far in a file."""
 
     def __init__(self, home: Path, *arguments: str) -> None:
-        self._log = home.parent / "running.log"
+        self._log = home.parent / f"{uuid.uuid4()}.log"
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "roundhouse", *arguments],

@@ -152,3 +152,10 @@ def test_ctrl_c_stops_all_of_it(up: Up) -> None:
     assert up.running.end(signal.SIGINT) == 130
     assert not [child for child in children if child.is_running() and Path(f"/proc/{child.pid}").exists()]
     assert up.running.printed.rstrip().endswith("stopped")
+
+
+@pytest.mark.slow
+def test_afterwards_the_same_plan_trains_without_servers_in_the_same_home(up: Up) -> None:
+    done = roundhouse(up.home, "train", "breast-cancer", "--set", "rounds=1", "--set", "baselines=false", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["model_version"] == "3"
