@@ -70,5 +70,6 @@ def home(tmp_path: Path, empty_mlflow: Path, monkeypatch: pytest.MonkeyPatch) ->
     folder.mkdir()
     shutil.copy(empty_mlflow, folder / "mlflow.db")
     monkeypatch.setenv("ROUNDHOUSE_HOME", str(folder))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it for itself
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):  # MLflow sets them for itself
+        monkeypatch.delenv(name, raising=False)
     return folder

@@ -36,7 +36,7 @@ def test_a_terminal_gets_a_line_that_moves_with_the_rounds_numbers(width: int) -
         display.round_done(replace(REPORT, left_out=()))
         time.sleep(0.3)  # it is drawn ten times a second
         moving = shown(console)
-        display.round_done(REPORT)
+        display.round_done(replace(REPORT, round=2))
         display.compares()
         display.stops()
     assert "round 1/30  2 clients  loss 0.5000  accuracy 0.7500" in moving
