@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 _PARAMS_A_BATCH = 100
 _PARAM_LENGTH = 6000  # MLflow's limit
-_GROUPS = ("alone", "bytes", "client", "pooled", "seconds")
 
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -86,7 +85,7 @@ class TrackedRun:
         from mlflow.entities import Metric
 
         now = time.time_ns() // 1_000_000
-        batch = [Metric(_grouped(name), value, now, round) for name, value in metrics.items()]
+        batch = [Metric(name, value, now, round) for name, value in metrics.items()]
         with storing(f"the metrics of round {round}"):
             self.client.log_batch(self.run_id, metrics=batch)
 
@@ -94,7 +93,7 @@ class TrackedRun:
         """What is known at the end."""
         with storing("the results"):
             for name, value in metrics.items():
-                self.client.log_metric(self.run_id, _grouped(name), value)
+                self.client.log_metric(self.run_id, name, value)
             for name, text in tags.items():
                 self.client.set_tag(self.run_id, name, text)
 
@@ -131,12 +130,6 @@ def open_run(plan: Plan, flow_run_id: str) -> TrackedRun:
         tracked.close("FAILED")
         raise
     return tracked
-
-
-def _grouped(metric: str) -> str:
-    """MLflow's page makes a section of what stands before a slash: ``seconds_train`` becomes ``seconds/train``."""
-    group, _, rest = metric.partition("_")
-    return f"{group}/{rest}" if group in _GROUPS else metric
 
 
 def plan_yaml(plan: Plan) -> str:

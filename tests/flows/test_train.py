@@ -168,14 +168,14 @@ def test_the_run_holds_the_plan_the_numbers_of_every_round_and_the_figures() -> 
     assert len(run.data.tags["prefect.flow_run_id"]) == 36
     assert len(run.data.tags["mlflow.source.git.commit"]) == 40
     by_round = (
-        "loss", "accuracy", "train_loss", "client/accuracy_worst", "client/accuracy_p10", "client/accuracy_median",
-        "seconds/train", "seconds/aggregate", "seconds/round", "bytes/up", "bytes/down", "cohort", "left_out",
+        "loss", "accuracy", "train_loss", "client_accuracy_worst", "client_accuracy_p10", "client_accuracy_median",
+        "seconds_train", "seconds_aggregate", "seconds_round", "bytes_up", "bytes_down", "cohort", "left_out",
     )  # fmt: skip
     for name in by_round:
         steps = [point.step for point in client().get_metric_history(summary.run_id, name)]
         assert steps == [1, 2, 3], name
-    assert run.data.metrics["bytes/up"] == 4 * 4 * 4810
-    for name in ("test_accuracy", "pooled/test_accuracy", "alone/test_accuracy_median"):
+    assert run.data.metrics["bytes_up"] == 4 * 4 * 4810
+    for name in ("test_accuracy", "pooled_test_accuracy", "alone_test_accuracy_median"):
         assert 0 <= run.data.metrics[name] <= 1
     figures = {found.path for found in client().list_artifacts(summary.run_id, "figures")}
     assert figures == {f"figures/{name}.png" for name in ("metrics-by-round", "clients-by-round", "who-holds-what")}
