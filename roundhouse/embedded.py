@@ -21,7 +21,8 @@ from roundhouse import child
 
 _STARTUP_SECONDS = 120
 _SETTLE_SECONDS = 20
-_FLUSH_SECONDS = 0.3
+_POLL_SECONDS = 0.2
+_FLUSH_SECONDS = 1  # whole seconds: Prefect takes a fraction for 0, and its server spins
 _FINAL_STATES = ["COMPLETED", "FAILED", "CANCELLED", "CRASHED"]
 
 # One database write for many task runs: a sixth of the server's work.
@@ -77,13 +78,14 @@ class EmbeddedPrefect:
 
         for worker in (EventsWorker, APILogWorker):
             worker.drain_all(timeout=_SETTLE_SECONDS)
-        deadline, recorded = time.monotonic() + _SETTLE_SECONDS, -1
+        deadline, recorded, quiet_since = time.monotonic() + _SETTLE_SECONDS, -1, time.monotonic()
         while flow_run_id is not None and time.monotonic() < deadline:
             everything, final = self._count(flow_run_id, {}), self._count(flow_run_id, {"any_": _FINAL_STATES})
-            if everything == final == recorded:
+            if not everything == final == recorded:
+                recorded, quiet_since = final, time.monotonic()
+            elif time.monotonic() - quiet_since > 1.2 * _FLUSH_SECONDS:
                 return
-            recorded = final
-            time.sleep(2 * _FLUSH_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
     def stop(self) -> None:
         """Ends the server and waits for it."""

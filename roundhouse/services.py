@@ -94,7 +94,8 @@ def run_services(prefect_port: int, mlflow_port: int, console: Console) -> NoRet
         TrainingError: something did not start, or ended.
         KeyboardInterrupt: Ctrl-C, or a request to terminate; everything has been stopped.
     """
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell started it in the background, deaf to SIGINT
+        signal.signal(number, signal.default_int_handler)
     _require_free(prefect_port, "--prefect-port")
     _require_free(mlflow_port, "--mlflow-port")
     if not Path("prefect.yaml").is_file():

@@ -98,6 +98,16 @@ def test_prefect_deploy_puts_the_nightly_schedule_and_the_limit_on_the_server(up
 
 
 @pytest.mark.slow
+def test_the_server_plans_the_nightly_runs(up: Up) -> None:
+    nightly = {
+        "deployments": {"name": {"any_": ["quickstart"]}},
+        "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
+    }
+    wait_until(lambda: up.ask("flow_runs/count", nightly) >= 3, 120)
+    assert "ERROR" not in (up.home / "logs" / "prefect-server.log").read_text()
+
+
+@pytest.mark.slow
 def test_a_deployment_run_trains_on_the_worker_and_registers_in_the_mlflow_server(up: Up) -> None:
     done = up.prefect(
         "deployment", "run", "train/on-demand", "--param", "plan=breast-cancer", "--param", SMALL, "--watch"
@@ -135,6 +145,14 @@ def test_the_same_command_uses_the_servers_that_are_set(up: Up) -> None:
     url = f"{up.servers['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/runs/get?run_id={run_id}"
     with urllib.request.urlopen(url, timeout=30) as answer:
         assert json.load(answer)["run"]["info"]["status"] == "FINISHED"
+
+
+@pytest.mark.slow
+def test_servers_with_nothing_to_do_do_nothing(up: Up) -> None:
+    children = psutil.Process(up.running.process.pid).children(recursive=True)
+    before = sum(sum(child.cpu_times()[:2]) for child in children)
+    time.sleep(5)
+    assert sum(sum(child.cpu_times()[:2]) for child in children) - before < 3
 
 
 @pytest.mark.slow
