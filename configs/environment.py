@@ -14,6 +14,8 @@ QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    # A line for every finished task is eight a round, each a request; the states say the same.
+    "PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL": "WARNING",
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "GIT_PYTHON_REFRESH": "quiet",
 }

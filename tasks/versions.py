@@ -21,6 +21,7 @@ from tasks.tracking import TrackedRun, storing
 from tasks.training import Training
 
 _TAG_LENGTH = 4000
+_MODEL_ID = "id-of-the-logged-model"  # stands in the folder for what changes with every version
 
 
 class VersionWriter:
@@ -57,9 +58,7 @@ class VersionWriter:
         with storing(f"the version of round {round}"):
             if self._parent is None:
                 _ensure_registered_model(run, self._plan)
-            logged = client.create_logged_model(
-                run.experiment_id, self._plan.name, run.run_id, tags=tags, model_type="keras"
-            )
+            logged = client.create_logged_model(run.experiment_id, self._plan.name, run.run_id, model_type="keras")
             self.served.save(params, self._folder / "data" / "model.keras")
             self._label(logged.model_id)
             client.log_model_artifacts(logged.model_id, str(self._folder))
@@ -92,7 +91,7 @@ class VersionWriter:
 
     def _write_template(self, example: NDArray[np.float32]) -> None:
         import mlflow.keras
-        from mlflow.models import ModelSignature
+        from mlflow.models import Model, ModelSignature
         from mlflow.types import Schema, TensorSpec
 
         def tensor(*shape: int) -> Any:
@@ -106,14 +105,15 @@ class VersionWriter:
             input_example=example,
             pip_requirements=_requirements(),
         )
-
-    def _label(self, model_id: str) -> None:
-        from mlflow.models import Model
-
         description = Model.load(str(self._folder))
-        description.model_id = description.model_uuid = model_id
+        description.model_id = description.model_uuid = _MODEL_ID
         description.run_id = self._run.run_id
         description.save(str(self._folder / "MLmodel"))
+        self._description = (self._folder / "MLmodel").read_text(encoding="utf-8")
+
+    def _label(self, model_id: str) -> None:
+        text = self._description.replace(_MODEL_ID, model_id)
+        (self._folder / "MLmodel").write_text(text, encoding="utf-8")
 
 
 def _listed(names: Sequence[str]) -> str:
