@@ -25,9 +25,9 @@ bench: .venv/installed-dev
 
 # After a change of the dependencies in pyproject.toml.
 lock: .venv/installed-dev
-	$(BIN)/uv pip compile pyproject.toml --universal --no-annotate --no-strip-extras --python-version 3.11 --generate-hashes --no-header \
+	$(BIN)/uv pip compile pyproject.toml --universal --no-annotate --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --no-annotate --no-strip-extras --python-version 3.11 --generate-hashes --no-header \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --no-annotate --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --no-emit-find-links --quiet --constraint requirements.lock --output-file requirements-dev.lock
 
 .venv/bin/python:
@@ -36,10 +36,12 @@ lock: .venv/installed-dev
 	$(PYTHON) -m venv .venv
 
 .venv/installed: requirements.lock pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --compile --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --compile --no-deps --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(BIN)/python -m pip check --disable-pip-version-check
 	@touch $@
 
 .venv/installed-dev: requirements-dev.lock .venv/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --compile --require-hashes --requirement requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --compile --no-deps --require-hashes --requirement requirements-dev.lock
+	@$(BIN)/python -m pip check --disable-pip-version-check
 	@touch $@
