@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from federated.component import Vector
 
@@ -23,7 +24,7 @@ class Layout:
         weights = {id(variable) for variable in model.weights}
         self._state_types = [variable.dtype for variable in model.non_trainable_variables]
         self._is_statistic = [id(variable) in weights for variable in model.non_trainable_variables]
-        self._shapes = [tuple(variable.shape) for variable in _variables(model)]
+        self._shapes = [tuple(variable.shape) for variable in variables(model)]
         self._sizes = [int(np.prod(shape)) for shape in self._shapes]
         self._trainables = len(model.trainable_variables)
         self.states = len(self._state_types)
@@ -32,14 +33,18 @@ class Layout:
 
     def read(self, model: keras.Model) -> Vector:
         """The weights of ``model`` as a vector of shape (size,)."""
-        pieces = [np.ravel(np.asarray(value)) for value in _variables(model)]
+        pieces = [np.ravel(np.asarray(value)) for value in variables(model)]
         return np.concatenate(pieces).astype(np.float32)
 
     def write(self, model: keras.Model, params: Vector) -> None:
         """Gives ``model`` the weights of a vector of shape (size,)."""
+        for variable, value in zip(variables(model), self.split(params), strict=True):
+            variable.assign(value)
+
+    def split(self, params: Vector) -> list[NDArray[np.float32]]:
+        """A vector of shape (size,) as the value of each variable."""
         pieces = np.split(params, np.cumsum(self._sizes)[:-1])
-        for variable, piece, shape in zip(_variables(model), pieces, self._shapes, strict=True):
-            variable.assign(piece.reshape(shape))
+        return [piece.reshape(shape) for piece, shape in zip(pieces, self._shapes, strict=True)]
 
     def unpack(self, params: Any, seeds: Any) -> tuple[list[Any], list[Any]]:
         """Inside a graph: the two lists that Keras' ``stateless_call`` takes."""
@@ -61,5 +66,6 @@ class Layout:
             yield next(statistics) if is_statistic else tf.cast(seeds[position], dtype)
 
 
-def _variables(model: keras.Model) -> list[Any]:
+def variables(model: keras.Model) -> list[Any]:
+    """Those that a layout describes, in its order."""
     return [*model.trainable_variables, *model.non_trainable_weights]

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from federated.component import Vector
 from federated.scaling import Affine
-from models.layout import Layout
+from models.keras_file import KerasFile
+from models.layout import Layout, variables
 from models.objectives import objective
 from models.specs import Model, Shape, build_seeded
 
@@ -28,6 +29,7 @@ class ServedModel:
         outputs = self._core(_scaled(rows, scaling))
         activation = objective(classes).activation()
         self.model = keras.Model(rows, outputs if activation is None else activation(outputs))
+        self._file = KerasFile(self.model, variables(self._core))
 
     @property
     def output_units(self) -> int:
@@ -36,8 +38,7 @@ class ServedModel:
 
     def save(self, params: Vector, path: Path) -> None:
         """Writes a ``.keras`` file of stock layers."""
-        self._layout.write(self._core, params)
-        self.model.save(path)
+        self._file.write(self._layout.split(params), path)
 
     def predict(self, params: Vector, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Predictions for raw rows, shape (rows, output_units)."""

@@ -114,12 +114,12 @@ def run_services(prefect_port: int, mlflow_port: int, console: Console) -> NoRet
 def _start_all(services: Services, prefect_port: int, mlflow_port: int, prefect_url: str, mlflow_url: str) -> None:
     here = ("--host", "127.0.0.1", "--port")
     services.start("prefect-server", "prefect", "server", "start", *here, str(prefect_port))
-    home = environment.home()
+    environment.write_ahead()
     services.start(
         "mlflow-server", "mlflow", "server", *here, str(mlflow_port), "--workers", "1",
-        "--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}",
+        "--backend-store-uri", environment.embedded_tracking_uri(),
         # The same place as without servers, so that trainings with and without them mix.
-        "--no-serve-artifacts", "--default-artifact-root", (home / "artifacts").as_uri(),
+        "--no-serve-artifacts", "--default-artifact-root", (environment.home() / "artifacts").as_uri(),
     )  # fmt: skip
     services.wait_for("prefect-server", f"{prefect_url}/api/health")
     services.run("work-pool", "work-pool", "create", _POOL, "--type", "process", "--overwrite")

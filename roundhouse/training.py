@@ -37,11 +37,19 @@ def run_training(plan: Plan, console: Console) -> Summary:
 
         with displayed(console) as display, watched_by(display):
             display.says("starting TensorFlow and Prefect")
-            import models.keras_engine  # noqa: F401 - while the server starts
+            _import_what_is_slow()
 
             if server is not None:
                 server.wait_until_ready()
             return _run_flow(plan, server)
+
+
+def _import_what_is_slow() -> None:
+    """While the server starts."""
+    import fastapi  # noqa: F401 - by Prefect, when a flow is called
+
+    import flows.train  # noqa: F401
+    import models.keras_engine  # noqa: F401
 
 
 def _run_flow(plan: Plan, server: EmbeddedPrefect | None) -> Summary:

@@ -52,6 +52,8 @@ def connect() -> MlflowClient:
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(registry_uri)
     with environment.lock("mlflow"):  # the first client makes the tables
+        if uri == environment.embedded_tracking_uri():
+            environment.write_ahead()
         client = mlflow.MlflowClient(uri, registry_uri)
         client.search_experiments(max_results=1)
     return client

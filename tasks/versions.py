@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from configs import environment
 from configs.plan import Plan
 from federated.component import Vector
 from federated.scaling import Affine
@@ -53,6 +54,8 @@ class VersionWriter:
         Raises:
             TrackingError: MLflow or the disk refused.
         """
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
         client, run = self._run.client, self._run
         tags = self._tags(round, params, cohort)
         with storing(f"the version of round {round}"):
@@ -61,7 +64,8 @@ class VersionWriter:
             logged = client.create_logged_model(run.experiment_id, self._plan.name, run.run_id, model_type="keras")
             self.served.save(params, self._folder / "data" / "model.keras")
             self._label(logged.model_id)
-            client.log_model_artifacts(logged.model_id, str(self._folder))
+            store = get_artifact_repository(logged.artifact_location, tracking_uri=environment.tracking_uri())
+            store.log_artifacts(str(self._folder))
             client.finalize_logged_model(logged.model_id, "READY")
             version = client.create_model_version(
                 self._plan.name,

@@ -145,6 +145,50 @@ def test_the_saved_file_predicts_the_same_in_plain_keras(spec, shape, classes, t
     assert np.ptp(expected) > 1e-3
 
 
+@keras.saving.register_keras_serializable("tests")
+class SavesItsOwnWay(keras.layers.Dense):
+    """A layer that does not save its weights as they are."""
+
+    def save_own_variables(self, store):
+        store["both"] = np.concatenate([np.ravel(self.kernel), np.ravel(self.bias)])
+
+    def load_own_variables(self, store):
+        kernel, bias = np.split(store["both"][()], [self.kernel.shape[0] * self.units])
+        self.kernel.assign(kernel.reshape(self.kernel.shape))
+        self.bias.assign(bias)
+
+
+def own_way(inputs, classes):
+    return keras.Sequential([keras.Input(inputs), SavesItsOwnWay(output_units(classes))])
+
+
+def shared_layer(inputs, classes):
+    rows, layer = keras.Input(inputs), keras.layers.Dense(inputs[0])
+    return keras.Model(rows, keras.layers.Dense(output_units(classes))(layer(layer(rows))))
+
+
+@pytest.mark.parametrize("build", ["own_way", "shared_layer"])
+def test_layers_that_save_unusually_are_saved(build, tmp_path: Path):
+    spec = CustomModel(target=f"{__name__}:{build}")
+    served = ServedModel(spec, (FEATURES,), 3, SCALING)
+    rows = raw(FEATURES)
+    for seed in (1, 2):
+        params = weights(spec.parameters((FEATURES,), 3), seed)
+        served.save(params, tmp_path / "model.keras")
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+        np.testing.assert_allclose(loaded(rows), served.predict(params, rows), atol=1e-6)
+
+
+def test_equal_weights_are_equal_files(tmp_path: Path):
+    served = ServedModel(CONVOLUTIONAL, (4, 4, 1), 3, Affine(np.zeros((4, 4, 1)), np.ones((4, 4, 1))))
+    size, files = CONVOLUTIONAL.parameters((4, 4, 1), 3), []
+    for position, seed in enumerate((1, 2, 1)):
+        path = tmp_path / f"{position}.keras"
+        served.save(weights(size, seed), path)
+        files.append(path.read_bytes())
+    assert files[0] == files[2] != files[1]
+
+
 def test_each_save_writes_its_own_weights(tmp_path: Path):
     served = ServedModel(Logistic(), (FEATURES,), 3, SCALING)
     rows, files = raw(FEATURES), {seed: tmp_path / f"{seed}.keras" for seed in (1, 2)}
