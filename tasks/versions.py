@@ -37,13 +37,13 @@ class VersionWriter:
         from models.served_model import ServedModel
 
         self._plan, self._run = training.plan, run
-        federation = training.federation
-        self.served = ServedModel(training.plan.model, federation.inputs, federation.classes, federation.scaling)
+        spec, parties = training.plan.model, training.federation
         self._folder = Path(tempfile.mkdtemp(prefix="roundhouse-"))
         self._parent: str | None = None
         try:
             with storing("the model's folder"):
-                self._write_template(example_rows(federation.scaling))
+                self.served = ServedModel(spec, parties.inputs, parties.classes, parties.scaling)
+                self._write_template(example_rows(parties.scaling))
         except Exception:
             self.close()
             raise
