@@ -4,7 +4,7 @@ export PYTHONDONTWRITEBYTECODE :=
 unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 
-.PHONY: train test up lint bench lock
+.PHONY: train test up lint bench chaos lock
 
 train: .venv/installed
 	@$(BIN)/roundhouse train quickstart
@@ -22,6 +22,10 @@ lint: .venv/installed-dev
 
 bench: .venv/installed-dev
 	$(BIN)/python -m benchmarks
+
+# Kills trainings and servers at named points, and looks that nothing was lost or done twice. Minutes.
+chaos: .venv/installed-dev
+	$(BIN)/python -m tests.chaos
 
 # After a change of the dependencies in pyproject.toml.
 lock: .venv/installed-dev

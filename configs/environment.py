@@ -16,12 +16,14 @@ QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    # What MLflow sends again by itself it may store twice: trainings look first, and then send again.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     # A line for every finished task is eight a round, each a request; the states say the same.
     "PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL": "WARNING",
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-"""No telemetry, and no chatter from libraries."""
+"""No telemetry, no chatter from libraries, and nothing sent twice."""
 
 
 def quieten() -> None:
@@ -95,6 +97,21 @@ def write_ahead() -> None:
 
 def _embedded_database() -> Path:
     return home() / "mlflow.db"
+
+
+def checkpoints() -> str:
+    """``$ROUNDHOUSE_CHECKPOINTS``, a folder in any fsspec store; or a folder in ``home()``."""
+    return os.environ.get("ROUNDHOUSE_CHECKPOINTS") or str(home() / "checkpoints")
+
+
+def signing_key() -> Path:
+    """``$ROUNDHOUSE_SIGNING_KEY``, or a file in ``home()``: the Ed25519 key that signs what trainings record."""
+    return Path(os.environ.get("ROUNDHOUSE_SIGNING_KEY") or own_signing_key())
+
+
+def own_signing_key() -> Path:
+    """The key that is made where none is given."""
+    return home() / "keys" / "signing.pem"
 
 
 def workers() -> int:

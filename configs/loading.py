@@ -42,6 +42,15 @@ def resolve_plan(plan: Plan | str, overrides: Sequence[str] = ()) -> Plan:
     return _validate(fields, overrides) if overrides else plan
 
 
+def plan_of(fields: dict[str, Any]) -> Plan:
+    """The plan with these fields, as a record has them.
+
+    Raises:
+        PlanError: something in it is wrong.
+    """
+    return _validate(fields, ())
+
+
 def explain(error: ValidationError) -> Iterator[str]:
     """One line a fault: the field's path, what is wrong, what to do."""
     for fault in error.errors():

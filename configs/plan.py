@@ -8,15 +8,22 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from configs.retention import AnyRetention, KeepAll
+from configs.starts import AnyStart, Fresh
 from federated.algorithm import Algorithm
 from federated.component import Component
+from federated.drift import DriftLimits
 from federated.errors import PlanError
 from federated.federation import Federation, Holdout, federate
+from federated.gates import Promotion
 from federated.partitions import AnyPartition, Natural
 from federated.scaling import AnyScaling, AsIs
 from federated.sources import AnySource
 from federated.stopping import Stop
 from models.specs import AnyModel
+
+NOT_DECISIVE = {"name", "description", "baselines", "keep_checkpoints", "promotion", "retention", "drift"}
+"""Fields of a plan that do not change what is trained."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=60)]
 
@@ -26,6 +33,9 @@ class Plan(Component):
 
     ``name`` is also the MLflow experiment's and the registered model's name. ``quorum`` is how many usable updates a
     round needs. ``baselines`` also trains each client alone and one model on the pooled rows, for comparison.
+    ``start`` is what round 1 starts from. ``promotion`` says what a model must show to become the champion, and
+    ``retention`` which versions keep their weights; ``drift`` says when new data ask for a training.
+    ``keep_checkpoints`` is how many rounds can be gone back, should the latest checkpoint be damaged.
     """
 
     name: Name
@@ -35,10 +45,15 @@ class Plan(Component):
     holdout: Holdout = Holdout()
     scaling: AnyScaling = AsIs()
     model: AnyModel
+    start: AnyStart = Fresh()
     rounds: int = Field(ge=1)
     stop: Stop | None = None
     quorum: int = Field(default=1, ge=1)
     baselines: bool = False
+    keep_checkpoints: int = Field(default=3, ge=1)
+    promotion: Promotion = Promotion()
+    retention: AnyRetention = KeepAll()
+    drift: DriftLimits = DriftLimits()
     algorithm: Algorithm = Algorithm()
 
     @model_validator(mode="after")
@@ -80,7 +95,7 @@ class Plan(Component):
 
     def digest(self) -> str:
         """SHA-256 of everything that decides the result."""
-        fields = self.model_dump(mode="json", exclude={"name", "description", "baselines"})
+        fields = self.model_dump(mode="json", exclude=NOT_DECISIVE)
         decisive = json.dumps(fields, sort_keys=True)
         return hashlib.sha256(decisive.encode()).hexdigest()
 

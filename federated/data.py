@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,14 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.y)
+
+    @property
+    def sha256(self) -> str:
+        """The digest of its rows, in their order."""
+        hashed = hashlib.sha256(repr((self.x.shape, str(self.y.dtype))).encode())
+        for part in (self.x, self.y):
+            hashed.update(np.ascontiguousarray(part).tobytes())
+        return hashed.hexdigest()
 
     def take(self, rows: Rows) -> Split:
         """The given rows, in the given order."""

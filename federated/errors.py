@@ -19,3 +19,7 @@ class TrainingError(RuntimeError):
 
 class TrackingError(RuntimeError):
     """MLflow could not be reached, or could not store what it was given."""
+
+
+class RefusedError(TrackingError):
+    """MLflow will not take it from this user, or not at all: to ask again changes nothing."""

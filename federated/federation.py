@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -51,13 +51,18 @@ class Division(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Federation:
-    """The parties and their scaled data; ``labels`` is None for regression."""
+    """The parties and their scaled data; ``labels`` is None for regression.
+
+    ``digests`` has a SHA-256 of the rows that came, by the client whose they are, or of all rows where nobody's name is
+    on them. Whoever has a row can find it in them: they are not for others' eyes.
+    """
 
     clients: dict[str, Client]
     validation: Split
     test: Split
     labels: tuple[str, ...] | None
     scaling: Affine
+    digests: dict[str, str] = field(default_factory=dict)
 
     @property
     def inputs(self) -> tuple[int, ...]:
@@ -114,4 +119,10 @@ def federate(dataset: Dataset, partition: Partition, holdout: Holdout, scaling: 
         return affine.apply(dataset.rows.take(rows))
 
     clients = {name: Client(name, part(rows.train), part(rows.test)) for name, rows in division.clients.items()}
-    return Federation(clients, part(division.validation), part(division.test), dataset.labels, affine)
+    served = (part(division.validation), part(division.test))
+    return Federation(clients, *served, dataset.labels, affine, _digests(dataset))
+
+
+def _digests(dataset: Dataset) -> dict[str, str]:
+    keys = np.full(len(dataset.rows), "") if dataset.keys is None else dataset.keys
+    return {str(key): dataset.rows.take(np.flatnonzero(keys == key)).sha256 for key in np.unique(keys)}

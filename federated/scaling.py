@@ -24,6 +24,10 @@ class Affine(NamedTuple):
         """The split with scaled features."""
         return Split((split.x - self.mean) / self.std, split.y)
 
+    def invert(self, split: Split) -> Split:
+        """The split with features as they came, up to rounding."""
+        return Split(split.x * self.std + self.mean, split.y)
+
 
 class Scaling(Component, ABC):
     """A way to find the numbers to scale by, from training rows only."""

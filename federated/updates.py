@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,6 +33,16 @@ class Update:
         return bool(np.isfinite(self.weight) and all(np.isfinite(vector).all() for vector in vectors))
 
     @property
+    def sha256(self) -> str:
+        """The digest of its vectors and its weight: what the client has sent."""
+        hashed = hashlib.sha256(struct.pack("<d", self.weight))
+        hashed.update(np.ascontiguousarray(self.delta, dtype="<f4").data)
+        for name, vector in sorted(self.extras.items()):
+            hashed.update(f"/{len(name)}/{name}/{vector.size}/".encode())
+            hashed.update(np.ascontiguousarray(vector, dtype="<f4").data)
+        return hashed.hexdigest()
+
+    @property
     def nbytes(self) -> int:
         """Bytes of its vectors on the wire."""
         return self.delta.nbytes + sum(vector.nbytes for vector in self.extras.values())
@@ -44,4 +55,4 @@ def l2_norm(vector: Vector) -> float:
 
 def digest(vector: Vector) -> str:
     """SHA-256 of a vector's little-endian float32 bytes: the identity of a model's weights."""
-    return hashlib.sha256(vector.astype("<f4", copy=False).tobytes()).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(vector, dtype="<f4").data).hexdigest()

@@ -1,15 +1,18 @@
-"""One training of a plan at a time, whichever deployment started it."""
+"""One training of a plan at a time, one promotion of a model: whoever started it."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
 
+from filelock import FileLock
 from prefect import runtime
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+
+from configs import environment
 
 
 @contextlib.contextmanager
@@ -19,10 +22,24 @@ def one_training_of(plan: str) -> Iterator[None]:
     The place is leased: a training that dies gives it back when its lease runs out. Runs outside a deployment
     hold none.
     """
+    with _place(f"plan-{plan}"):
+        yield
+
+
+@contextlib.contextmanager
+def one_promotion_of(name: str) -> Iterator[None]:
+    """Waits until nobody else moves the aliases of a model: no deployment, and nobody on this machine."""
+    folder = environment.home() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with _place(f"promotion-{name}"), FileLock(folder / f"promotion-{name}.lock"):
+        yield
+
+
+@contextlib.contextmanager
+def _place(name: str) -> Iterator[None]:
     if runtime.deployment.id is None:
         yield
         return
-    name = f"plan-{plan}"
     _ensure_limit(name)
     with concurrency(name, occupy=1, strict=True):
         yield

@@ -1,27 +1,35 @@
-"""MLflow's part beside the rounds: opened while the first trains, one registration in flight, closed honestly."""
+"""MLflow's part beside the rounds: opened while the first trains, registered in order, closed honestly."""
 
 from __future__ import annotations
 
 import contextlib
+import threading
+from collections import deque
 from collections.abc import Iterator
 
 from prefect import runtime
 from prefect.futures import PrefectFuture
 
-from federated.component import Vector
 from flows.watching import watcher
+from tasks.journal import Committed, Journal
 from tasks.registering import Registrar, open_tracking, register_model
 from tasks.tracking import RunStatus
-from tasks.training import At, RoundReport, Sealed, Training
+from tasks.training import At, Sealed, Training
+
+_MOST_WAITING = 100  # rounds, on disk, while MLflow is away
 
 
 class Registration:
-    """The order of registrations: each after the one before it, none on the path of the rounds."""
+    """Registers committed rounds, each after the one before it, none on the path of the rounds."""
 
-    def __init__(self, training: Training) -> None:
+    def __init__(self, training: Training, journal: Journal) -> None:
+        self._plan, self._journal, self._keep = training.plan.name, journal, training.plan.keep_checkpoints
         flow_run_id = str(runtime.flow_run.id)
-        self._opened = open_tracking.submit(training, training.plan.name, flow_run_id)
-        self._pending: PrefectFuture[str] | None = None
+        start, *rounds = journal.committed
+        signer = Sealed(journal.signer)
+        self._opened = open_tracking.submit(training, journal.run_key, flow_run_id, signer, Sealed(start))
+        self._waiting: deque[Committed] = deque(rounds)
+        self._pending: _Pending | None = None
         self._version = ""
 
     @property
@@ -33,24 +41,27 @@ class Registration:
         """
         return self._opened.result()
 
-    def submit(self, at: At, params: Vector, report: RoundReport) -> None:
-        """Registers a round in the background, once the round before is registered.
+    def submit(self, committed: Committed) -> None:
+        """Registers a round in the background. Waits only when too many do.
 
         Raises:
-            TrackingError: the round before could not be registered.
+            TrackingError: a round before it could not be registered.
         """
-        self.settle()
-        self._pending = register_model.submit(self.registrar, at, params, Sealed(report))
+        self._waiting.append(committed)
+        self._advance()
+        while len(self._waiting) > _MOST_WAITING:
+            self._finish_pending()
+            self._advance()
 
     def settle(self) -> str:
-        """Waits for what is in flight; gives the latest version.
+        """Waits for all rounds; gives the latest version.
 
         Raises:
-            TrackingError: it could not be registered.
+            TrackingError: one could not be registered.
         """
-        if self._pending is not None:
-            pending, self._pending = self._pending, None
-            self._version = pending.result()
+        while self._waiting or self._pending is not None:
+            self._finish_pending()
+            self._advance()
         return self._version
 
     def close(self, status: RunStatus) -> None:
@@ -59,11 +70,36 @@ class Registration:
         registrar.versions.close()
         registrar.run.close(status)
 
+    def _advance(self) -> None:
+        """Takes up what waits, all of it at once, where nothing is under way."""
+        if self._pending is not None and self._pending.done.is_set():
+            self._finish_pending()
+        if self._pending is None and self._waiting:
+            rounds = list(self._waiting)
+            self._waiting.clear()
+            at = At(self._plan, rounds[-1].round)
+            future = register_model.submit(self.registrar, at, Sealed(self._journal), Sealed(rounds))
+            self._pending = _Pending(at.round, future)
+
+    def _finish_pending(self) -> None:
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            self._version = pending.future.result()
+            self._journal.prune(self._keep, pending.round)
+
+
+class _Pending:
+    """A registration under way."""
+
+    def __init__(self, round: int, future: PrefectFuture[str]) -> None:
+        self.round, self.future, self.done = round, future, threading.Event()
+        future.add_done_callback(lambda _: self.done.set())
+
 
 @contextlib.contextmanager
-def registration(training: Training) -> Iterator[Registration]:
+def registration(training: Training, journal: Journal) -> Iterator[Registration]:
     """A registration that ends its MLflow run: FINISHED, FAILED after an error, or KILLED after a signal."""
-    registering = Registration(training)
+    registering = Registration(training, journal)
     try:
         yield registering
         registering.close("FINISHED")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from prefect import flow, get_run_logger, runtime
 from prefect.states import Cancelled, State
@@ -14,15 +13,16 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from configs import environment
 from configs.loading import resolve_plan
 from configs.plan import Plan
-from federated.component import Metrics
-from federated.rounds import ServerState, initial_state
+from federated.rounds import ServerState
 from federated.stopping import StopReason
 from federated.updates import Update
+from flows.dead_runs import end_dead
 from flows.one_at_a_time import one_training_of
 from flows.registration import Registration, registration
 from flows.stopwatch import Stopwatch
 from flows.watching import watcher
 from tasks.baselines import Baseline, pooled, train_baselines
+from tasks.course import Course, begin_or_go_on, opened
 from tasks.loading import load_training
 from tasks.progress import ProgressArtifact
 from tasks.registering import publish_results
@@ -38,14 +38,6 @@ from tasks.tracking import require_mlflow
 from tasks.training import At, RoundReport, Sealed, Training
 
 
-class Outcome(NamedTuple):
-    """Where the rounds ended."""
-
-    state: ServerState
-    reports: list[RoundReport]
-    reason: StopReason
-
-
 def _run_name() -> str:
     plan = runtime.flow_run.parameters["plan"]
     return plan if isinstance(plan, str) else plan.name
@@ -58,15 +50,19 @@ def _run_name() -> str:
     # One thread more than training uses: registration runs beside it.
     task_runner=ThreadPoolTaskRunner(max_workers=environment.workers() + 1),  # type: ignore[arg-type]
 )
-def train(plan: Plan | str, overrides: Sequence[str] = ()) -> Summary | State[Any]:
+def train(
+    plan: Plan | str, overrides: Sequence[str] = (), run_key: str = "", accept_change: bool = False
+) -> Summary | State[Any]:
     """Trains ``plan`` to its end and registers the model of every round.
 
-    ``plan`` is a whole plan, or the name or path of one, which ``overrides`` such as ``rounds=5`` change.
+    ``plan`` is a whole plan, or the name or path of one, which ``overrides`` such as ``rounds=5`` change. A training
+    that ended early goes on after its last round when the same ``run_key`` is given; a retried flow run does so by
+    itself. Where the plan or the code have changed since then, it does only with ``accept_change``.
 
     Ctrl-C ends the run as cancelled and its MLflow run as killed; the versions that are registered stay.
 
     Raises:
-        InputError: the plan or the data are wrong.
+        InputError: the plan or the data are wrong, or have changed.
         TrainingError: a round cannot go on.
         TrackingError: MLflow cannot be reached, or cannot store.
     """
@@ -74,51 +70,55 @@ def train(plan: Plan | str, overrides: Sequence[str] = ()) -> Summary | State[An
     resolved = resolve_plan(plan, overrides)
     require_mlflow()
     try:
-        with one_training_of(resolved.name):
+        with one_training_of(resolved.name), opened(resolved.name, run_key or str(runtime.flow_run.id)) as journal:
+            end_dead(journal.note_attempt(str(runtime.flow_run.id)))
             training = load_training(resolved).value
-            watcher().begins(resolved, training.engine.size)
-            with registration(training) as registering:
-                return _train(training, registering, started)
+            course = begin_or_go_on(training, journal, accept_change, started)
+            if isinstance(course, Summary):
+                return course
+            for trouble in journal.damaged:
+                get_run_logger().warning("%s; going on from the checkpoint before", trouble)
+                watcher().notes(f"{trouble}; going on from the checkpoint before")
+            watcher().begins(resolved, training.engine.size, journal.run_key, course.state.round)
+            with registration(training, journal) as registering:
+                summary = _train(training, course, registering)
+            course.finish(summary)  # last: what is finished is not looked at again
+            return summary
     except KeyboardInterrupt:
         return Cancelled(message="stopped by the user")
 
 
-def _train(training: Training, registering: Registration, started: float) -> Summary:
-    outcome = _run_rounds(training, registering, started)
-    baselines = _run_baselines(training, len(outcome.reports))
+def _train(training: Training, course: Course, registering: Registration) -> Summary:
+    reason = _run_rounds(training, course, registering)
+    baselines = _run_baselines(training, course.state.round)
+    version = registering.settle()
     summary = summarise(
         training,
-        params=outcome.state.params,
-        reports=outcome.reports,
+        params=course.state.params,
+        reports=course.reports,
         baselines=baselines,
         run_id=registering.registrar.value.run.run_id,
-        version=registering.settle(),
-        stop_reason=outcome.reason,
-        seconds=time.monotonic() - started,
+        version=version,
+        stop_reason=reason,
+        seconds=course.seconds,
     )
-    publish_results(registering.registrar, training, outcome.state.params, summary, Sealed(outcome.reports))
-    publish_summary(summary, outcome.reports)
+    publish_results(registering.registrar, training, summary, Sealed(course))
+    publish_summary(summary, course.reports)
     return summary
 
 
-def _run_rounds(training: Training, registering: Registration, started: float) -> Outcome:
-    plan, reports = training.plan, list[RoundReport]()
+def _run_rounds(training: Training, course: Course, registering: Registration) -> StopReason:
+    plan = training.plan
     progress = ProgressArtifact(plan.name, plan.rounds)
-    state = initial_state(plan.algorithm, training.engine)
-    reason: StopReason | None = None
-    while reason is None:
-        state, report = _run_round(training, state)
-        if reports:
-            reports[-1] = replace(reports[-1], per_client={})  # ten thousand clients are megabytes a round
-        reports.append(report)
-        registering.submit(At(plan.name, report.round), state.params, report)
+    while (reason := _stop_reason(plan, course)) is None:
+        state, report = _run_round(training, course.state)
+        registering.submit(course.commit(state, report))
         progress.done(report.round)
         watcher().round_done(report)
         get_run_logger().info("%s", report)
-        reason = _stop_reason(plan, [report.metrics for report in reports], started)
     registering.settle()
     progress.finish()
-    return Outcome(state, reports, reason)
+    return reason
 
 
 def _run_round(training: Training, state: ServerState) -> tuple[ServerState, RoundReport]:
@@ -141,7 +141,8 @@ def _run_round(training: Training, state: ServerState) -> tuple[ServerState, Rou
         "bytes_up": float(sum(update.nbytes for update in encoded.value)),
     }
     metrics = evaluated.metrics | aggregated.metrics | traffic | watch.seconds()
-    report = RoundReport(at.round, cohort, aggregated.left_out, metrics, evaluated.spread, evaluated.per_client)
+    sent = aggregated.contributions
+    report = RoundReport(at.round, sent, aggregated.left_out, metrics, evaluated.spread, evaluated.per_client)
     return aggregated.state, report
 
 
@@ -168,6 +169,8 @@ def _run_baselines(training: Training, rounds: int) -> dict[str, Baseline]:
     return {name: baseline for shard in shards for name, baseline in shard.result().value.items()}
 
 
-def _stop_reason(plan: Plan, history: list[Metrics], started: float) -> StopReason | None:
-    early = plan.stop and plan.stop.reason(history, time.monotonic() - started)
-    return early or ("rounds" if len(history) >= plan.rounds else None)
+def _stop_reason(plan: Plan, course: Course) -> StopReason | None:
+    if not course.reports:
+        return None
+    early = plan.stop and plan.stop.reason([report.metrics for report in course.reports], course.seconds)
+    return early or ("rounds" if len(course.reports) >= plan.rounds else None)

@@ -14,8 +14,11 @@ from tasks.training import RoundReport
 class Watcher(Protocol):
     """Hears what a training does; must return quickly."""
 
-    def begins(self, plan: Plan, parameters: int) -> None:
-        """The data are loaded and the model is built."""
+    def begins(self, plan: Plan, parameters: int, run_key: str, rounds_done: int) -> None:
+        """The data are loaded and the model is built; ``rounds_done`` were committed by an attempt before."""
+
+    def notes(self, text: str) -> None:
+        """Something that a person should know."""
 
     def round_done(self, report: RoundReport) -> None:
         """A round is over."""
@@ -30,7 +33,10 @@ class Watcher(Protocol):
 class Unwatched:
     """Nobody follows."""
 
-    def begins(self, plan: Plan, parameters: int) -> None:
+    def begins(self, plan: Plan, parameters: int, run_key: str, rounds_done: int) -> None:
+        return None
+
+    def notes(self, text: str) -> None:
         return None
 
     def round_done(self, report: RoundReport) -> None:

@@ -31,18 +31,19 @@ class Display(Watcher, Protocol):
 
 
 class Clock:
-    """Seconds a round so far, and what is left at that pace. Round 1 compiles: it counts only while it is alone."""
+    """Seconds a round so far, and what is left at that pace. The first compiles: it counts only while it is alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, rounds_done: int = 0) -> None:
         self._began = time.monotonic()
-        self._first = 0
+        self._compiles = rounds_done + 1
+        self._first = rounds_done
 
     def pace(self, round: int, rounds: int) -> str:
         """Such as ``0.21 s/round  4 s left``; to call after every round."""
         now = time.monotonic()
         seconds = (now - self._began) / (round - self._first)
-        if round == 1:
-            self._began, self._first = now, 1
+        if round == self._compiles:
+            self._began, self._first = now, round
         return f"{seconds:.2f} s/round  {round_duration(seconds * (rounds - round))} left"
 
 
@@ -66,14 +67,19 @@ class LineDisplay:
     """Plain lines, for logs."""
 
     def __init__(self, console: Console) -> None:
-        self._console, self._rounds, self._clock = console, 0, Clock()
+        self._console, self._rounds, self._clock, self._run_key = console, 0, Clock(), ""
 
     def says(self, phase: str) -> None:
         self._print(phase)
 
-    def begins(self, plan: Plan, parameters: int) -> None:
-        self._rounds, self._clock = plan.rounds, Clock()
-        self._print(f"{plan.name}: {parameters:,} parameters, up to {plan.rounds} rounds")
+    def begins(self, plan: Plan, parameters: int, run_key: str, rounds_done: int) -> None:
+        self._rounds, self._clock, self._run_key = plan.rounds, Clock(rounds_done), run_key
+        self._print(f"{plan.name}: {parameters:,} parameters, up to {plan.rounds} rounds, run key {run_key}")
+        if rounds_done:
+            self._print(f"going on after round {rounds_done}")
+
+    def notes(self, text: str) -> None:
+        self._print(text)
 
     def round_done(self, report: RoundReport) -> None:
         self._print(line(report, self._rounds, self._clock.pace(report.round, self._rounds)))
@@ -82,7 +88,7 @@ class LineDisplay:
         self._print("training each client alone and all rows pooled, for comparison")
 
     def stops(self) -> None:
-        self._print("stopping")
+        self._print(f"stopping; --run-key {self._run_key} goes on")
 
     def _print(self, text: str) -> None:
         self._console.print(text, soft_wrap=True, highlight=False, markup=False)
@@ -94,14 +100,18 @@ class LiveDisplay:
     def __init__(self, progress: Progress) -> None:
         self._progress, self._clock = progress, Clock()
         self._bar: TaskID = progress.add_task("", total=None)
-        self._rounds = 0
+        self._rounds, self._run_key = 0, ""
 
     def says(self, phase: str) -> None:
         self._progress.update(self._bar, description=phase)
 
-    def begins(self, plan: Plan, parameters: int) -> None:
-        self._rounds, self._clock = plan.rounds, Clock()
-        self._progress.update(self._bar, total=plan.rounds, description=f"{plan.name}: round 1")
+    def begins(self, plan: Plan, parameters: int, run_key: str, rounds_done: int) -> None:
+        self._rounds, self._clock, self._run_key = plan.rounds, Clock(rounds_done), run_key
+        self._progress.update(self._bar, total=plan.rounds, description=f"{plan.name}: round {rounds_done + 1}")
+        self.notes(f"run key {run_key}" + (f", going on after round {rounds_done}" if rounds_done else ""))
+
+    def notes(self, text: str) -> None:
+        self._progress.print(text, highlight=False, markup=False)
 
     def round_done(self, report: RoundReport) -> None:
         pace = self._clock.pace(report.round, self._rounds)
@@ -115,6 +125,7 @@ class LiveDisplay:
 
     def stops(self) -> None:
         self.says("stopping")
+        self.notes(f"--run-key {self._run_key} goes on")
 
 
 @contextlib.contextmanager

@@ -1,9 +1,11 @@
-"""A training from the command line: everything slow starts at once, and the flow runs in this process."""
+"""Flows from the command line: everything slow starts at once, and the flow runs in this process."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from rich.console import Console
@@ -15,10 +17,13 @@ from tasks.reachability import require
 from tasks.tracking import require_mlflow
 
 if TYPE_CHECKING:
+    from prefect.states import State
+
+    from tasks.promoting import Promoted
     from tasks.summary import Summary
 
 
-def run_training(plan: Plan, console: Console) -> Summary:
+def run_training(plan: Plan, console: Console, run_key: str = "", accept_change: bool = False) -> Summary:
     """Runs the flow ``train``, with a display on ``console``.
 
     Raises:
@@ -27,8 +32,7 @@ def run_training(plan: Plan, console: Console) -> Summary:
         TrackingError: MLflow failed.
         KeyboardInterrupt: the training was cancelled.
     """
-    require_mlflow()
-    _require_prefect()
+    _require_servers()
     plan.federation()  # bad data should not leave a failed run, nor a server half started
     with embedded_prefect() as server:
         # Prefect takes its settings from the environment when it is imported: from here on.
@@ -38,10 +42,71 @@ def run_training(plan: Plan, console: Console) -> Summary:
         with displayed(console) as display, watched_by(display):
             display.says("starting TensorFlow and Prefect")
             _import_what_is_slow()
+            from flows.train import train
 
-            if server is not None:
-                server.wait_until_ready()
-            return _run_flow(plan, server)
+            summary: Summary = _result(
+                server, lambda: train(plan, run_key=run_key, accept_change=accept_change, return_state=True)
+            )
+            return summary
+
+
+def run_promotion(plan: Plan, version: str, run_key: str, approved: bool) -> Promoted:
+    """Runs the flow ``promote``.
+
+    Raises:
+        InputError: the plan is wrong, or there is no such version.
+        TrainingError: a version is not what its training registered, or Prefect cannot be reached.
+        TrackingError: MLflow failed.
+    """
+    _require_servers()
+    with embedded_prefect() as server:
+        _import_what_is_slow()
+        from flows.promote import promote
+
+        outcome: Promoted = _result(
+            server, lambda: promote(plan, version=version, run_key=run_key, approved=approved, return_state=True)
+        )
+        return outcome
+
+
+def promote_on_worker(plan: str, overrides: Sequence[str], version: str, run_key: str) -> tuple[bool, str]:
+    """Runs the deployment ``promote/on-demand`` and waits: whether the version was promoted, and what was said.
+
+    Raises:
+        TrainingError: no server is configured, it has no such deployment, or the run did not complete.
+    """
+    if not os.environ.get("PREFECT_API_URL"):
+        raise TrainingError("PREFECT_API_URL: --on-worker needs a Prefect server; roundhouse up starts one")
+    _require_servers()
+    from prefect.deployments import run_deployment
+    from prefect.exceptions import ObjectNotFound
+
+    from flows.promote import REFUSED
+
+    given = {"plan": plan, "overrides": list(overrides), "version": version, "run_key": run_key}
+    try:
+        ended = run_deployment("promote/on-demand", parameters=given, as_subflow=False)
+    except ObjectNotFound as error:
+        raise TrainingError("the Prefect server has no promote/on-demand; prefect --no-prompt deploy --all") from error
+    if ended.state is None or not ended.state.is_completed():  # type: ignore[union-attr]
+        raise TrainingError(f"the flow run {ended.name} ended as {ended.state}")  # type: ignore[union-attr]
+    return ended.state.name != REFUSED, ended.state.message or ""  # type: ignore[union-attr]
+
+
+def run_rollback(name: str) -> Promoted:
+    """Runs the flow ``rollback``.
+
+    Raises:
+        InputError: there is no previous champion.
+        TrainingError: Prefect cannot be reached.
+        TrackingError: MLflow failed.
+    """
+    _require_servers()
+    with embedded_prefect() as server:
+        from flows.promote import rollback
+
+        outcome: Promoted = _result(server, lambda: rollback(name, return_state=True))
+        return outcome
 
 
 def _import_what_is_slow() -> None:
@@ -52,22 +117,37 @@ def _import_what_is_slow() -> None:
     import models.keras_engine  # noqa: F401
 
 
-def _run_flow(plan: Plan, server: EmbeddedPrefect | None) -> Summary:
-    from flows.train import train
-
+def _result(server: EmbeddedPrefect | None, run: Callable[[], State[Any]]) -> Any:
+    """What a flow gives, once the embedded server has recorded it."""
     flow_run_id: UUID | None = None
+    if server is not None:
+        server.wait_until_ready()
+    from httpx import TransportError
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    url = os.environ["PREFECT_API_URL"]
     try:
-        state = train(plan, return_state=True)
+        state = run()
         flow_run_id = state.state_details.flow_run_id
+    except TransportError as error:
+        raise TrainingError(f"Prefect went away at {url} ({error}); --run-key goes on once it is back") from error
+    except PrefectHTTPStatusError as error:
+        status = error.response.status_code
+        if status == HTTPStatus.UNAUTHORIZED:
+            said = "does not accept the user and password; correct PREFECT_API_AUTH_STRING"
+        else:
+            said = f"answered {status}; see its log, and {url}/ready for its database"
+        raise TrainingError(f"Prefect at {url} {said}") from error
     finally:
         if server is not None:
             server.settle(flow_run_id)
     if state.is_cancelled():
         raise KeyboardInterrupt
-    return state.result()  # type: ignore[no-any-return]
+    return state.result()
 
 
-def _require_prefect() -> None:
+def _require_servers() -> None:
+    require_mlflow()
     url = os.environ.get("PREFECT_API_URL")
     if url:
         require(f"{url.rstrip('/')}/health", "Prefect", "PREFECT_API_URL", TrainingError)

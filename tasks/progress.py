@@ -14,7 +14,7 @@ class ProgressArtifact:
 
     def __init__(self, plan: str, rounds: int) -> None:
         self._rounds = rounds
-        self._sent = time.monotonic()
+        self._sent, self._shown = time.monotonic(), True
         self._id = create_progress_artifact(progress=0.0, key=f"{plan}-progress", description=f"{plan}: rounds done")
 
     def done(self, rounds: int) -> None:
@@ -27,5 +27,9 @@ class ProgressArtifact:
         self._send(100.0)
 
     def _send(self, percent: float) -> None:
-        update_progress_artifact(self._id, percent)
         self._sent = time.monotonic()
+        if self._shown:
+            try:
+                update_progress_artifact(self._id, percent)
+            except Exception:  # a server that is away is no reason to stop, nor to wait for it at every update
+                self._shown = False

@@ -2,54 +2,86 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
 from functools import partial
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from federated.component import Vector
+from federated.errors import TrackingError, TrainingError
+from tasks.course import Course
+from tasks.drifting import REFERENCE, reference_bytes
+from tasks.journal import Committed, Journal
+from tasks.model_card import model_card, shortened
+from tasks.signing import Signer
+from tasks.store import DamagedError
 from tasks.summary import Summary
-from tasks.tracking import TrackedRun, open_run
-from tasks.training import At, RoundReport, Sealed, Training
-from tasks.versions import VersionWriter
+from tasks.tracking import START, TrackedRun, open_run, patiently, storing
+from tasks.training import At, Sealed, Training
+from tasks.versions import CANDIDATE, VersionWriter
 
 
 class Registrar:
     """An open MLflow run and the writer of its versions."""
 
-    def __init__(self, run: TrackedRun, versions: VersionWriter) -> None:
+    def __init__(self, training: Training, run: TrackedRun, versions: VersionWriter) -> None:
+        self._cancelled = training.cancelled
         self.run, self.versions = run, versions
 
+    def register(self, journal: Journal, committed: Committed) -> str:
+        """A round's numbers and its model; gives the version. What is there already is not written again.
 
-@task(task_run_name="open_run {plan}", cache_policy=NO_CACHE, persist_result=False)
-def open_tracking(training: Training, plan: str, flow_run_id: str) -> Sealed[Registrar]:
+        Raises:
+            TrackingError: MLflow refused, or stayed away for too long.
+            TrainingError: the round's checkpoint was damaged before it was registered.
+        """
+        try:
+            return patiently(partial(self._register, journal, committed), self._cancelled)
+        except DamagedError as error:
+            raise TrainingError(f"round {committed.round}: {error}; train again with another run key") from error
+
+    def _register(self, journal: Journal, committed: Committed) -> str:
+        try:
+            version = self.versions.known(committed.round)
+            if version is not None:
+                return version
+            record = committed.record
+            self.run.log_metrics(record["report"]["metrics"], committed.round, record["milliseconds"])
+            return self.versions.write(committed, journal.state_bytes(committed.round))
+        except TrackingError:
+            self.versions.look_first()
+            raise
+
+
+@task(task_run_name="open_run {training.plan.name}", cache_policy=NO_CACHE, persist_result=False)
+def open_tracking(
+    training: Training, run_key: str, flow_run_id: str, signer: Sealed[Signer], start: Sealed[Committed]
+) -> Sealed[Registrar]:
     """Opens the MLflow run, while the first round trains."""
-    run = open_run(training.plan, flow_run_id)
+    run = patiently(lambda: open_run(training.plan, run_key, flow_run_id), training.cancelled)
     try:
-        return Sealed(Registrar(run, VersionWriter(training, run)))
+        patiently(lambda: run.log_file(START, start.value.signed), training.cancelled)
+        return Sealed(Registrar(training, run, VersionWriter(training, run, start.value, signer.value)))
     except Exception:
         run.close("FAILED")
         raise
 
 
 @task(task_run_name="register_model {at}", cache_policy=NO_CACHE, persist_result=False)
-def register_model(registrar: Sealed[Registrar], at: At, params: Vector, report: Sealed[RoundReport]) -> str:
-    """Logs the round's numbers and registers its model, while the next round trains; gives the version."""
-    began = time.perf_counter()
-    version = registrar.value.versions.write(at.round, params, report.value.cohort)
-    seconds = {"seconds_register": time.perf_counter() - began}
-    registrar.value.run.log_round(at.round, report.value.metrics | seconds)
-    return version
+def register_model(
+    registrar: Sealed[Registrar], at: At, journal: Sealed[Journal], rounds: Sealed[Sequence[Committed]]
+) -> str:
+    """Logs the numbers and registers the models of rounds, while the next one trains; gives the latest version."""
+    versions = [registrar.value.register(journal.value, committed) for committed in rounds.value]
+    return versions[-1]
 
 
 @task(task_run_name="publish_results {summary.plan}", cache_policy=NO_CACHE, persist_result=False)
 def publish_results(
     registrar: Sealed[Registrar],
     training: Training,
-    params: Vector,
     summary: Summary,
-    reports: Sealed[list[RoundReport]],
+    course: Sealed[Course],
 ) -> None:
     """The final numbers, the table of clients and the figures, into the MLflow run."""
     from tasks import figures  # Matplotlib is not needed before
@@ -60,8 +92,22 @@ def publish_results(
         "weights_sha256": summary.weights_sha256,
         "model_version": summary.model_version,
     }
-    by_round = reports.value[-1].metrics
-    run.log_results({name: value for name, value in summary.metrics.items() if name not in by_round}, tags)
-    run.log_file("summary.json", summary.model_dump_json(indent=2).encode())
-    for name, picture in figures.draw(training.federation, reports.value, partial(served.predict, params)):
-        run.log_file(f"figures/{name}.png", picture)
+    reports, params = course.value.reports, course.value.state.params
+    by_round = reports[-1].metrics
+    results = {name: value for name, value in summary.metrics.items() if name not in by_round}
+    card = model_card(training, params, reports, summary)
+    files = {"summary.json": summary.model_dump_json(indent=2).encode(), "model-card.md": card.encode()}
+    files[REFERENCE] = reference_bytes(training.federation)
+    drawn = figures.draw(training.federation, reports, partial(served.predict, params))
+    files |= {f"figures/{name}.png": picture for name, picture in drawn}
+
+    def publish() -> None:
+        run.log_metrics(results, 0, course.value.milliseconds)
+        run.set_tags(tags)
+        with storing("the model card and the alias candidate"):
+            run.client.update_model_version(summary.model_name, summary.model_version, description=shortened(card))
+            run.client.set_registered_model_alias(summary.model_name, CANDIDATE, summary.model_version)
+        for name, content in files.items():
+            run.log_file(name, content)
+
+    patiently(publish, training.cancelled)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.states import State
 
+from configs import environment
 from federated.component import Metrics, Vector
+from federated.errors import InputError, TrainingError
 from federated.evaluation import distribution, evaluate, spread
 from federated.rounds import (
     ServerState,
@@ -21,14 +25,15 @@ from federated.rounds import (
     server_half,
 )
 from federated.updates import Update
-from tasks.training import At, Sealed, Training
+from tasks.training import At, Contribution, Sealed, Training
 
 
 class Aggregated(NamedTuple):
-    """The server's next state, what aggregation says of itself, and who was left out."""
+    """The server's next state, what aggregation says of itself, who contributed what, and who was left out."""
 
     state: ServerState
     metrics: Metrics
+    contributions: tuple[Contribution, ...]
     left_out: tuple[str, ...]
 
 
@@ -46,11 +51,26 @@ def select_clients(training: Training, at: At) -> Sealed[tuple[str, ...]]:
     return Sealed(select(training.plan.algorithm, at.round, list(training.federation.clients)))
 
 
-@task(task_run_name="train_clients {at} shard {shard}", cache_policy=NO_CACHE, persist_result=False)
+def _may_pass(task: Any, task_run: Any, state: State[Any]) -> bool:
+    """Whether what a shard died of may be gone the next time: what the plan or the data are to blame for is not."""
+    return not isinstance(state.result(raise_on_failure=False), (InputError, TrainingError))
+
+
+@task(
+    task_run_name="train_clients {at} shard {shard}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=2,
+    retry_delay_seconds=1,
+    retry_condition_fn=_may_pass,
+)
 def train_clients(
     training: Training, at: At, shard: int, params: Vector, names: Sealed[tuple[str, ...]]
 ) -> Sealed[list[Update]]:
-    """Local training of one shard of the cohort, client after client; ends early once the training is cancelled."""
+    """Local training of one shard of the cohort, client after client; ends early once the training is cancelled.
+
+    A shard that dies is trained again, alone.
+    """
     algorithm, updates = training.plan.algorithm, list[Update]()
     clients = [training.federation.clients[name] for name in names.value]
     rngs = [local_rng(algorithm, at.round, name) for name in names.value]
@@ -76,7 +96,7 @@ def aggregate_updates(
     """The server's half of the round, from the updates that are fit to use."""
     usable, left_out = screen(at.round, updates.value, training.plan.quorum)
     next_state, metrics = server_half(training.plan.algorithm, state.value, usable)
-    return Sealed(Aggregated(next_state, metrics | _update_metrics(usable), left_out))
+    return Sealed(Aggregated(next_state, metrics | _update_metrics(usable), contributions(usable), left_out))
 
 
 @task(task_run_name="evaluate_model {at}", cache_policy=NO_CACHE, persist_result=False)
@@ -85,6 +105,13 @@ def evaluate_model(training: Training, at: At, params: Vector) -> Sealed[Evaluat
     per_client = training.client_tests.evaluate(training.engine, params)
     overall = evaluate(training.engine, params, training.federation.validation)
     return Sealed(Evaluated(overall | distribution(per_client), spread(per_client), per_client))
+
+
+def contributions(updates: Sequence[Update]) -> tuple[Contribution, ...]:
+    """Who sent what, by client. Digests are taken side by side: they are most of the cost of committing a round."""
+    with ThreadPoolExecutor(environment.workers()) as threads:
+        sent = threads.map(lambda update: Contribution(update.client, update.sha256, update.weight), updates)
+        return tuple(sorted(sent))
 
 
 def _update_metrics(updates: Sequence[Update]) -> Metrics:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from prefect.artifacts import create_markdown_artifact
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from federated.component import Metrics, Vector
 from federated.evaluation import evaluate
@@ -19,6 +19,8 @@ _TABLE_ROUNDS = 200
 
 class Summary(BaseModel):
     """The outcome of a training. ``metrics`` are the final model's on the server's test rows, and the baselines'."""
+
+    model_config = ConfigDict(ser_json_inf_nan="strings")  # a model that diverged is read back too
 
     run_id: str
     plan: str
@@ -103,9 +105,9 @@ def markdown(summary: Summary, reports: Sequence[RoundReport]) -> str:
     return "\n\n".join(
         [
             f"# {summary.plan}",
-            _table(["", ""], [[name, text] for name, text in facts.items()]),
+            table(["", ""], [[name, text] for name, text in facts.items()]),
             "## Rounds",
-            _table(heading, rows),
+            table(heading, rows),
         ]
     )
 
@@ -119,6 +121,12 @@ def _cells(report: RoundReport, columns: Sequence[str]) -> list[str]:
     return [f"{report.metrics[name]:.4f}" for name in columns] + [f"{report.seconds:.2f}"]
 
 
-def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
     lines = [heading, ["---"] * len(heading), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """A client's name may hold what would end the cell."""
+    return " ".join(text.split()).replace("|", r"\|")

@@ -8,24 +8,40 @@ import os
 import re
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import yaml
 
 from configs import environment
 from configs.plan import Plan
 from federated.component import Metrics
-from federated.errors import InputError, TrackingError
+from federated.errors import InputError, RefusedError, TrackingError
 from tasks.reachability import require
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _PARAMS_A_BATCH = 100
+_RUN_KEY = "run_key"
+
+START = "round-0.json"
+"""The artifact of a run that has the record of its start."""
 _PARAM_LENGTH = 6000  # MLflow's limit
+
+_LOG_IN = {
+    401: "does not accept the user and password; correct MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    403: "does not allow it to the user in MLFLOW_TRACKING_USERNAME; ask its administrator for EDIT",
+}
+_MAY_PASS = (408, 425, 429)
+
+_PATIENCE_SECONDS = 600.0
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 15.0
+
+Result = TypeVar("Result")
 
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -51,7 +67,8 @@ def connect() -> MlflowClient:
     registry_uri = os.environ.get("MLFLOW_REGISTRY_URI") or uri
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(registry_uri)
-    with environment.lock("mlflow"):  # the first client makes the tables
+    # The first client makes the tables.
+    with environment.lock("mlflow"), storing("experiments", verb="list"):
         if uri == environment.embedded_tracking_uri():
             environment.write_ahead()
         client = mlflow.MlflowClient(uri, registry_uri)
@@ -71,9 +88,49 @@ def storing(what: str, verb: str = "store") -> Iterator[None]:
     except (InputError, TrackingError):
         raise
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        where = environment.without_secrets(environment.tracking_uri())
-        raise TrackingError(f"MLflow could not {verb} {what}: {reason}; check {where} and its disk") from error
+        where, status = environment.without_secrets(environment.tracking_uri()), _status(error)
+        if status in _LOG_IN:
+            raise RefusedError(f"MLflow could not {verb} {what}: {where} {_LOG_IN[status]}") from error
+        refused = status // 100 == 4 and status not in _MAY_PASS
+        message = f"MLflow could not {verb} {what}: {first_line(error)}; check {where} and its disk"
+        raise (RefusedError if refused else TrackingError)(message) from error
+
+
+def _status(error: Exception) -> int:
+    """The HTTP status that a server answered; 0 where it was no answer."""
+    response = getattr(error, "response", None)  # of requests: artifacts
+    if response is not None:
+        return int(response.status_code)
+    status: Callable[[], int] = getattr(error, "get_http_status_code", int)  # of MLflow
+    return status()
+
+
+def first_line(error: Exception) -> str:
+    """One line; the first that says something."""
+    lines = str(error).strip().splitlines()
+    return next((line for line in lines if not line.startswith("(raised as a result of")), type(error).__name__)[:300]
+
+
+def patiently(act: Callable[[], Result], cancelled: threading.Event) -> Result:
+    """What ``act`` gives, once MLflow's server takes it: it may be away for ten minutes.
+
+    ``act`` is done again after a failure, so it must find what it has done before. An embedded MLflow is not waited
+    for: what it refuses once it refuses again.
+
+    Raises:
+        TrackingError: the server stays away, or ``cancelled`` is set.
+    """
+    deadline, pause = time.monotonic() + _PATIENCE_SECONDS, _FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            return act()
+        except RefusedError:
+            raise
+        except TrackingError:
+            remote = environment.tracking_uri().startswith("http")
+            if not remote or time.monotonic() + pause > deadline or cancelled.wait(pause):
+                raise
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
 
 class TrackedRun:
@@ -82,20 +139,17 @@ class TrackedRun:
     def __init__(self, client: MlflowClient, experiment_id: str, run_id: str) -> None:
         self.client, self.experiment_id, self.run_id = client, experiment_id, run_id
 
-    def log_round(self, round: int, metrics: Metrics) -> None:
-        """All numbers of a round, in one request."""
+    def log_metrics(self, metrics: Metrics, round: int, milliseconds: int) -> None:
+        """Numbers of a round, in one request. The same numbers of the same time again change nothing."""
         from mlflow.entities import Metric
 
-        now = time.time_ns() // 1_000_000
-        batch = [Metric(name, value, now, round) for name, value in metrics.items()]
+        batch = [Metric(name, value, milliseconds, round) for name, value in metrics.items()]
         with storing(f"the metrics of round {round}"):
             self.client.log_batch(self.run_id, metrics=batch)
 
-    def log_results(self, metrics: Metrics, tags: Mapping[str, str]) -> None:
-        """What is known at the end."""
-        with storing("the results"):
-            for name, value in metrics.items():
-                self.client.log_metric(self.run_id, name, value)
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Gives the run tags, or other values of those that it has."""
+        with storing("tags"):
             for name, text in tags.items():
                 self.client.set_tag(self.run_id, name, text)
 
@@ -113,20 +167,30 @@ class TrackedRun:
             self.client.set_terminated(self.run_id, status)
 
 
-def open_run(plan: Plan, flow_run_id: str) -> TrackedRun:
-    """A new run in the plan's experiment, with the plan as parameters and as a file.
+def open_run(plan: Plan, run_key: str, flow_run_id: str) -> TrackedRun:
+    """The run of the training ``run_key`` in the plan's experiment, with the plan as parameters and as a file.
+
+    There is one, however often the training is begun.
 
     Raises:
         TrackingError: MLflow cannot be reached or cannot store it.
     """
+    tags = {"prefect.flow_run_id": flow_run_id, "plan_sha256": plan.digest(), **_git_commit()}
     with storing("a new run"):
         client = connect()
         experiment_id = _experiment(client, plan.name)
-        tags = {"prefect.flow_run_id": flow_run_id, "plan_sha256": plan.digest(), **_git_commit()}
-        run = client.create_run(experiment_id, run_name=plan.name, tags=tags)
-    tracked = TrackedRun(client, experiment_id, run.info.run_id)
+        found = client.search_runs([experiment_id], f"tags.{_RUN_KEY} = '{run_key}'", max_results=1)
+        run_id = found[0].info.run_id if found else None
+        logged = found[0].data.params if found else {}
+        if run_id is None:
+            run = client.create_run(experiment_id, run_name=plan.name, tags=tags | {_RUN_KEY: run_key})
+            run_id = run.info.run_id
+        else:
+            client.update_run(run_id, status="RUNNING")
+    tracked = TrackedRun(client, experiment_id, run_id)
     try:
-        _log_params(tracked, plan)
+        tracked.set_tags(tags)
+        _log_params(tracked, plan, logged)
         tracked.log_file("plan/plan.yaml", plan_yaml(plan).encode())
     except Exception:
         tracked.close("FAILED")
@@ -159,7 +223,7 @@ def _experiment(client: MlflowClient, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is not None:
         if found.lifecycle_stage == "deleted":
-            raise TrackingError(
+            raise InputError(
                 f"the MLflow experiment {name!r} is deleted; restore it (mlflow experiments restore "
                 f"--experiment-id {found.experiment_id}), or give the plan another name"
             )
@@ -176,11 +240,13 @@ def _experiment(client: MlflowClient, name: str) -> str:
         return str(found.experiment_id)
 
 
-def _log_params(tracked: TrackedRun, plan: Plan) -> None:
+def _log_params(tracked: TrackedRun, plan: Plan, logged: Mapping[str, str]) -> None:
+    """Those that the run has stay: MLflow refuses other values. plan/plan.yaml is that of the latest attempt."""
     from mlflow.entities import Param
 
     flat = flatten(plan.model_dump(mode="json"))
     params = [Param(re.sub(r"[^\w. /-]", "_", name), value[:_PARAM_LENGTH]) for name, value in flat.items()]
+    params = [param for param in params if param.key not in logged]
     with storing("the plan"):
         for at in range(0, len(params), _PARAMS_A_BATCH):
             tracked.client.log_batch(tracked.run_id, params=params[at : at + _PARAMS_A_BATCH])

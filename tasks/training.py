@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from configs.plan import Plan
 from federated.component import Metrics
@@ -48,20 +49,48 @@ class At:
         return f"{self.plan} round {self.round}"
 
 
+class Contribution(NamedTuple):
+    """What a client sent in a round: the digest of its update, and what it weighed."""
+
+    client: str
+    sha256: str
+    weight: float
+
+
 @dataclass(frozen=True, slots=True)
 class RoundReport:
-    """What a round did: its cohort, who was left out because of NaN or infinity, and its numbers.
+    """What a round did: who contributed what, who was left out because of NaN or infinity, and its numbers.
 
     ``spread`` has percentiles 0, 10, 50, 90 and 100 of the score on clients' own test rows; ``per_client`` has each
     client's numbers, in the latest round only.
     """
 
     round: int
-    cohort: tuple[str, ...]
+    contributions: tuple[Contribution, ...]
     left_out: tuple[str, ...]
     metrics: Metrics
     spread: tuple[float, ...]
     per_client: dict[str, Metrics]
+
+    @property
+    def cohort(self) -> tuple[str, ...]:
+        """Everyone who was selected."""
+        return tuple(sorted([*(sent.client for sent in self.contributions), *self.left_out]))
+
+    def as_json(self) -> dict[str, Any]:
+        """To keep, without ``per_client``."""
+        return {
+            "contributions": [list(sent) for sent in self.contributions],
+            "left_out": list(self.left_out),
+            "metrics": self.metrics,
+            "spread": list(self.spread),
+        }
+
+    @classmethod
+    def from_json(cls, round: int, kept: Mapping[str, Any]) -> RoundReport:
+        """What was kept; ``per_client`` is empty."""
+        sent = tuple(Contribution(*values) for values in kept["contributions"])
+        return cls(round, sent, tuple(kept["left_out"]), dict(kept["metrics"]), tuple(kept["spread"]), {})
 
     @property
     def seconds(self) -> float:

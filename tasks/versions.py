@@ -8,18 +8,33 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import load
 
 from configs import environment
 from configs.plan import Plan
-from federated.component import Vector
 from federated.scaling import Affine
-from federated.updates import digest
+from tasks.journal import Committed
+from tasks.signing import Signer
+from tasks.store import sha256
 from tasks.tracking import TrackedRun, storing
-from tasks.training import Training
+from tasks.training import RoundReport, Training
+
+if TYPE_CHECKING:
+    from mlflow.entities import LoggedModel
+
+ROUND = "round"
+STATE, RECORD, SEAL = f"{ROUND}/state.safetensors", f"{ROUND}/record.json", f"{ROUND}/seal.json"
+"""Beside the model in a version: the server's state, what the round recorded, and the digests of every file."""
+
+PLACE = "place"
+"""The tag with the signed number of a version."""
+
+CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
+"""Aliases: what may be promoted, what serves, and what served before."""
 
 _TAG_LENGTH = 4000
 _MODEL_ID = "id-of-the-logged-model"  # stands in the folder for what changes with every version
@@ -33,13 +48,15 @@ class VersionWriter:
     at a time.
     """
 
-    def __init__(self, training: Training, run: TrackedRun) -> None:
+    def __init__(self, training: Training, run: TrackedRun, start: Committed, signer: Signer) -> None:
         from models.served_model import ServedModel
 
-        self._plan, self._run = training.plan, run
+        self._plan, self._run, self._signer = training.plan, run, signer
+        self._run_key: str = start.record["run_key"]
         spec, parties = training.plan.model, training.federation
         self._folder = Path(tempfile.mkdtemp(prefix="roundhouse-"))
-        self._parent: str | None = None
+        self._parent: str | None = start.record["start"]
+        self._unsure = True
         try:
             with storing("the model's folder"):
                 self.served = ServedModel(spec, parties.inputs, parties.classes, parties.scaling)
@@ -48,50 +65,96 @@ class VersionWriter:
             self.close()
             raise
 
-    def write(self, round: int, params: Vector, cohort: Sequence[str]) -> str:
-        """Registers ``params`` as the next version and gives its number.
+    def known(self, round: int) -> str | None:
+        """The version of a round that an attempt before this one registered. MLflow is asked where that may be."""
+        if not self._unsure:
+            return None
+        with storing(f"the version of round {round}", verb="find"):
+            if round > 1:
+                self._parent = self._version_of(round - 1) or self._parent
+            version = self._version_of(round)
+        self._parent = version or self._parent
+        return version
+
+    def write(self, committed: Committed, state: bytes) -> str:
+        """Registers the model of a round that is not ``known``, and gives its version.
 
         Raises:
             TrackingError: MLflow or the disk refused.
         """
+        with storing(f"the version of round {committed.round}"):
+            version = self._register(committed, state, self._logged_model(committed.round))
+        self._unsure, self._parent = False, version
+        return version
+
+    def look_first(self) -> None:
+        """Something may have been written that nobody heard of: the next version is looked for before it is made."""
+        self._unsure = True
+
+    def _register(self, committed: Committed, state: bytes, model: LoggedModel) -> str:
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         client, run = self._run.client, self._run
-        tags = self._tags(round, params, cohort)
-        with storing(f"the version of round {round}"):
-            if self._parent is None:
-                _ensure_registered_model(run, self._plan)
-            logged = client.create_logged_model(run.experiment_id, self._plan.name, run.run_id, model_type="keras")
-            self.served.save(params, self._folder / "data" / "model.keras")
-            self._label(logged.model_id)
-            store = get_artifact_repository(logged.artifact_location, tracking_uri=environment.tracking_uri())
-            store.log_artifacts(str(self._folder))
-            client.finalize_logged_model(logged.model_id, "READY")
-            version = client.create_model_version(
-                self._plan.name,
-                f"models:/{logged.model_id}",
-                run.run_id,
-                tags=tags,
-                model_id=logged.model_id,
-            )
-        self._parent = str(version.version)
-        return self._parent
+        self._fill_folder(committed, state, model.model_id)
+        store = get_artifact_repository(model.artifact_location, tracking_uri=environment.tracking_uri())
+        store.log_artifacts(str(self._folder))
+        client.finalize_logged_model(model.model_id, "READY")
+        version = client.create_model_version(
+            self._plan.name,
+            f"models:/{model.model_id}",
+            run.run_id,
+            tags=tags_of(committed, run.run_id, self._parent),
+            model_id=model.model_id,
+        )
+        self._confirm(str(version.version), model.model_id)
+        return str(version.version)
+
+    def _confirm(self, version: str, model_id: str) -> None:
+        """Signs which number the model got: known only now."""
+        signed = self._signer.sign(place(self._plan.name, version, model_id)).decode()
+        self._run.client.set_model_version_tag(self._plan.name, version, PLACE, signed)
+
+    def _version_of(self, round: int) -> str | None:
+        where = f"name = '{self._plan.name}' and run_id = '{self._run.run_id}' and tags.round = '{round}'"
+        found = self._run.client.search_model_versions(where, max_results=1)
+        if not found:
+            return None
+        if PLACE not in found[0].tags:
+            self._confirm(str(found[0].version), str(found[0].source).rpartition("/")[2])
+        return str(found[0].version)
+
+    def _logged_model(self, round: int) -> LoggedModel:
+        """MLflow's entry for the model of a round: a new one, or the one that an attempt before left unfinished."""
+        client, run = self._run.client, self._run
+        tags = {"round": str(round), "run_key": self._run_key}
+        if self._unsure:
+            _ensure_registered_model(run, self._plan)
+            where = " AND ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
+            left = client.search_logged_models([run.experiment_id], where, max_results=1)
+            if left:
+                return left[0]
+        return client.create_logged_model(run.experiment_id, self._plan.name, run.run_id, tags=tags, model_type="keras")
+
+    def _fill_folder(self, committed: Committed, state: bytes, model_id: str) -> None:
+        """The weights and what is known of them; and last a seal, the signed digests of every file."""
+        params = load(state)["state.params"]
+        self.served.save(params, self._folder / "data" / "model.keras")
+        self._label(model_id)
+        (self._folder / ROUND).mkdir(exist_ok=True)
+        (self._folder / STATE).write_bytes(state)
+        (self._folder / RECORD).write_bytes(committed.signed)
+        (self._folder / SEAL).unlink(missing_ok=True)
+        files = {
+            path.relative_to(self._folder).as_posix(): sha256(path.read_bytes())
+            for path in sorted(self._folder.rglob("*"))
+            if path.is_file()
+        }
+        said = {"model": self._plan.name, "run_id": self._run.run_id, "model_id": model_id, "files": files}
+        (self._folder / SEAL).write_bytes(self._signer.sign(said))
 
     def close(self) -> None:
         """Removes the folder."""
         shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _tags(self, round: int, params: Vector, cohort: Sequence[str]) -> dict[str, str]:
-        tags = {
-            "run_id": self._run.run_id,
-            "round": str(round),
-            "cohort_size": str(len(cohort)),
-            "cohort": _listed(cohort),
-            "cohort_sha256": hashlib.sha256("\n".join(cohort).encode()).hexdigest(),
-            "plan_sha256": self._plan.digest(),
-            "weights_sha256": digest(params),
-        }
-        return tags if self._parent is None else tags | {"parent_version": self._parent}
 
     def _write_template(self, example: NDArray[np.float32]) -> None:
         import mlflow.keras
@@ -118,6 +181,30 @@ class VersionWriter:
     def _label(self, model_id: str) -> None:
         text = self._description.replace(_MODEL_ID, model_id)
         (self._folder / "MLmodel").write_text(text, encoding="utf-8")
+
+
+def place(name: str, version: str, model_id: str) -> dict[str, str]:
+    """What is signed about a version once it has its number."""
+    return {"model": name, "version": version, "model_id": model_id}
+
+
+def tags_of(committed: Committed, run_id: str, parent: str | None) -> dict[str, str]:
+    """What the tags of a version repeat of its record."""
+    record = committed.record
+    cohort = RoundReport.from_json(committed.round, record["report"]).cohort
+    tags = {
+        "run_id": run_id,
+        "run_key": record["run_key"],
+        "round": str(committed.round),
+        "cohort_size": str(len(cohort)),
+        "cohort": _listed(cohort),
+        "cohort_sha256": hashlib.sha256("\n".join(cohort).encode()).hexdigest(),
+        "plan_sha256": record["plan_sha256"],
+        "code_sha256": record["code_sha256"],
+        "record_sha256": committed.sha256,
+        "weights_sha256": record["weights_sha256"],
+    }
+    return tags if parent is None else tags | {"parent_version": parent}
 
 
 def _listed(names: Sequence[str]) -> str:

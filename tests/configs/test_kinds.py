@@ -37,6 +37,23 @@ NAMED: dict[str, list[dict[str, Any]]] = {
         {"kind": "mlp", "hidden": []},
         {"kind": "custom", "target": "my.code:build", "options": {"width": 3}},
     ],
+    "start": [{"kind": "fresh"}, {"kind": "champion"}, {"kind": "version", "version": 3}],
+    "promotion.gates.0": [
+        {"kind": "at_least", "metric": "accuracy", "value": 0.9},
+        {"kind": "at_most", "metric": "loss", "value": 0.5},
+        {"kind": "not_worse", "metric": "accuracy", "by": 0.02},
+        {"kind": "worst_client", "metric": "accuracy", "by": 0.1},
+        {"kind": "epsilon", "at_most": 8.0},
+        {"kind": "latency", "milliseconds": 5.0},
+        {"kind": "size", "megabytes": 10.0},
+        {"kind": "schema"},
+    ],
+    "retention": [
+        {"kind": "all"},
+        {"kind": "every", "rounds": 5},
+        {"kind": "best"},
+        {"kind": "promoted"},
+    ],
     "algorithm.select": [{"kind": "all"}, {"kind": "uniform", "cohort": 2}],
     "algorithm.local.optimizer": [
         *[{"kind": kind, "learning_rate": 0.5} for kind in OPTIMIZERS],
@@ -54,6 +71,13 @@ NAMED: dict[str, list[dict[str, Any]]] = {
     "algorithm.server": [{"kind": "sgd", "learning_rate": 0.5}],
 }
 """Each family by its path in a plan, with the least that names each member."""
+
+FITTING = {
+    "algorithm.select": ["partition={kind: natural}"],
+    "partition": ["algorithm.select={kind: all}"],
+    "promotion.gates.0": ["promotion.gates=[{kind: schema}]"],
+}
+"""What the rest of the quickstart must be for every member to fit."""
 
 
 def node(path: str) -> dict[str, Any]:
@@ -114,10 +138,8 @@ def test_the_table_above_has_every_family_and_every_kind():
     ],
 )
 def test_every_kind_can_be_named(path, member):
-    fits = ["quorum=1", "partition={kind: natural}"] if path == "algorithm.select" else ["quorum=1"]
-    clients = ["algorithm.select={kind: all}"] if path == "partition" else []
     override = f"{path}={yaml.safe_dump(member, default_flow_style=True)}"
-    plan = load_plan("quickstart", [*fits, *clients, override])
+    plan = load_plan("quickstart", ["quorum=1", *FITTING.get(path, []), override])
     found = values(plan, path).model_dump(mode="json")
     assert member.items() <= found.items()
     assert Plan.model_validate(plan.model_dump(mode="json")) == plan

@@ -6,6 +6,7 @@ from types import UnionType
 from typing import Any, NamedTuple, get_args
 
 from federated.component import Component
+from federated.gates import AnyGate, AtLeast, AtMost, Epsilon, Latency, NotWorse, Schema, Size, WorstClient
 from federated.local_optimizers import (
     Adadelta,
     Adafactor,
@@ -67,6 +68,19 @@ LOCAL_OPTIMIZERS = (
     Muon(),
     CustomOptimizer(target="package.module:Optimizer"),
 )
+GATES = (
+    AtLeast(metric="accuracy", value=0.5),
+    AtMost(metric="loss", value=2.0),
+    AtMost(metric="mae", value=2.0),
+    NotWorse(metric="accuracy", by=0.02),
+    NotWorse(metric="loss", by=0.0),
+    WorstClient(metric="accuracy", by=0.1),
+    WorstClient(metric="mae", by=0.0),
+    Epsilon(at_most=8.0),
+    Latency(milliseconds=5.0),
+    Size(megabytes=2.5),
+    Schema(),
+)
 
 
 class Family(NamedTuple):
@@ -91,4 +105,5 @@ FAMILIES = {
     "AnyScaling": Family(AnyScaling, SCALINGS),
     "AnySource": Family(AnySource, SOURCES),
     "AnyLocalOptimizer": Family(AnyLocalOptimizer, LOCAL_OPTIMIZERS),
+    "AnyGate": Family(AnyGate, GATES),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 from dataclasses import replace
 
@@ -11,9 +12,10 @@ from rich.console import Console
 
 from configs.loading import load_plan
 from roundhouse.display import Clock, LineDisplay, LiveDisplay, displayed, round_duration
-from tasks.training import RoundReport
+from tasks.training import Contribution, RoundReport
 
-REPORT = RoundReport(1, ("a", "b"), ("c",), {"loss": 0.5, "accuracy": 0.75}, (0.0,) * 5, {})
+SENT = (Contribution("a", "", 1.0), Contribution("b", "", 1.0))
+REPORT = RoundReport(1, SENT, ("c",), {"loss": 0.5, "accuracy": 0.75}, (0.0,) * 5, {})
 
 
 def terminal(width: int) -> Console:
@@ -27,12 +29,17 @@ def shown(console: Console) -> str:
     return console.file.getvalue()
 
 
+def plain(text: str) -> str:
+    """Without the codes that move and colour, and with the line ends of a file."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "")
+
+
 @pytest.mark.parametrize("width", [80, 160])
 def test_a_terminal_gets_a_line_that_moves_with_the_rounds_numbers(width: int) -> None:
     console = terminal(width)
     with displayed(console) as display:
         assert isinstance(display, LiveDisplay)
-        display.begins(load_plan("quickstart"), 4810)
+        display.begins(load_plan("quickstart"), 4810, "key", 0)
         display.round_done(replace(REPORT, left_out=()))
         time.sleep(0.3)  # it is drawn ten times a second
         moving = shown(console)
@@ -41,6 +48,8 @@ def test_a_terminal_gets_a_line_that_moves_with_the_rounds_numbers(width: int) -
         display.stops()
     assert "round 1/30  2 clients  loss 0.5000  accuracy 0.7500" in moving
     assert "left out (NaN or infinity)" in shown(console)
+    assert "run key key\n" in plain(shown(console))
+    assert "--run-key key goes on\n" in plain(shown(console))
 
 
 @pytest.mark.parametrize("environment", [{}, {"TERM": "dumb"}])
@@ -48,11 +57,46 @@ def test_anything_else_gets_plain_lines(environment: dict[str, str]) -> None:
     console = Console(file=io.StringIO(), width=160, force_terminal=bool(environment), _environ=environment)
     with displayed(console) as display:
         assert isinstance(display, LineDisplay)
-        display.begins(load_plan("quickstart"), 4810)
+        display.begins(load_plan("quickstart"), 4810, "key", 0)
         display.round_done(REPORT)
-    first, second = shown(console).splitlines()
-    assert first == "quickstart: 4,810 parameters, up to 30 rounds"
-    assert second.startswith("round 1/30  2 clients  loss 0.5000  accuracy 0.7500")
+        display.compares()
+        display.stops()
+    first, second, third, fourth = shown(console).splitlines()
+    assert first == "quickstart: 4,810 parameters, up to 30 rounds, run key key"
+    assert second.startswith("round 1/30  3 clients  loss 0.5000  accuracy 0.7500")
+    assert second.endswith("left out (NaN or infinity): c")
+    assert third == "training each client alone and all rows pooled, for comparison"
+    assert fourth == "stopping; --run-key key goes on"
+
+
+def test_a_training_that_goes_on_says_after_which_round() -> None:
+    lines, live = Console(file=io.StringIO(), width=160), terminal(160)
+    for console in (lines, live):
+        with displayed(console) as display:
+            display.begins(load_plan("quickstart"), 4810, "nightly-7", 4)
+    assert shown(lines).splitlines()[1] == "going on after round 4"
+    assert "run key nightly-7, going on after round 4\n" in plain(shown(live))
+    assert "quickstart: round 5" in plain(shown(live))
+
+
+def test_the_bar_of_a_training_that_goes_on_counts_the_rounds_before() -> None:
+    with displayed(terminal(160)) as display:
+        assert isinstance(display, LiveDisplay)
+        display.begins(load_plan("quickstart"), 4810, "key", 4)
+        display.round_done(replace(REPORT, round=5))
+        (bar,) = display._progress.tasks
+        assert (bar.completed, bar.total) == (5, 30)
+
+
+NOTE = "/data/[1]/000007.json is damaged: [bold]its SHA-256[/bold] is not the one in its name"
+
+
+def test_what_a_person_should_know_is_shown_as_it_is_written() -> None:
+    lines, live = Console(file=io.StringIO(), width=160), terminal(160)
+    for console in (lines, live):
+        with displayed(console) as display:
+            display.notes(NOTE)
+        assert f"{NOTE}\n" in plain(shown(console))
 
 
 def test_the_pace_counts_from_round_two_because_round_one_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,6 +106,15 @@ def test_the_pace_counts_from_round_two_because_round_one_compiles(monkeypatch: 
     assert clock.pace(1, 10) == "10.00 s/round  2 min left"
     assert clock.pace(2, 10) == "1.00 s/round  8 s left"
     assert clock.pace(3, 10) == "1.00 s/round  7 s left"
+
+
+def test_the_pace_of_a_training_that_goes_on_counts_its_own_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 10.0, 11.0, 13.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    clock = Clock(rounds_done=6)
+    assert clock.pace(7, 10) == "10.00 s/round  30 s left"
+    assert clock.pace(8, 10) == "1.00 s/round  2 s left"
+    assert clock.pace(9, 10) == "1.50 s/round  2 s left"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(4.2, "4 s"), (185, "3 min"), (9000, "2.5 h")])

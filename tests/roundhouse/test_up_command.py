@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
 import pytest
+import yaml
 
+from flows.drift import DRIFTED
+from tests.flows.test_retrain import ROWS, sites_plan, write
 from tests.roundhouse.commands import Running, environment, roundhouse, wait_until
 
+ENDED = {"COMPLETED", "CANCELLED", "FAILED", "CRASHED"}
 SMALL = 'overrides=["rounds=2", "baselines=false"]'
 
 
@@ -39,13 +47,50 @@ class Up(NamedTuple):
             check=False,
         )
 
-    def ask(self, path: str, body: dict[str, Any]) -> Any:
-        """Asks Prefect's API."""
-        request = urllib.request.Request(
-            f"{self.servers['PREFECT_API_URL']}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
+    def ask(self, path: str, body: dict[str, Any], method: str = "POST") -> Any:
+        """Asks Prefect's API; again, as Prefect's clients do, where its SQLite was locked."""
+        url, headers = f"{self.servers['PREFECT_API_URL']}/{path}", {"Content-Type": "application/json"}
+        request = urllib.request.Request(url, json.dumps(body).encode(), headers, method=method)
+        for _ in range(20):
+            try:
+                with urllib.request.urlopen(request, timeout=90) as answer:
+                    return json.loads(answer.read() or "null")
+            except urllib.error.HTTPError as refusal:
+                if refusal.code != HTTPStatus.SERVICE_UNAVAILABLE:
+                    raise
+            time.sleep(0.5)
+        raise AssertionError(f"{path}: unavailable for too long")
+
+    @property
+    def deployments(self) -> dict[str, dict[str, Any]]:
+        """All of them, by flow and name: the name alone says nothing."""
+        flows = {found["id"]: found["name"] for found in self.ask("flows/filter", {})}
+        return {f"{flows[found['flow_id']]}/{found['name']}": found for found in self.ask("deployments/filter", {})}
+
+    def create(self, deployment_id: str, parameters: dict[str, Any], late: int) -> str:
+        """A flow run that should have begun so many seconds ago."""
+        due = f"{datetime.now(UTC) - timedelta(seconds=late):%Y-%m-%dT%H:%M:%SZ}"
+        state = {"type": "SCHEDULED", "state_details": {"scheduled_time": due}}
+        body = {"parameters": parameters, "state": state}
+        return str(self.ask(f"deployments/{deployment_id}/create_flow_run", body)["id"])
+
+    def runs(self, chosen: Collection[str]) -> list[dict[str, Any]]:
+        """Flow runs by their ids."""
+        return list(self.ask("flow_runs/filter", {"flow_runs": {"id": {"any_": sorted(chosen)}}}))
+
+    def started_by_automations(self) -> list[dict[str, Any]]:
+        """Flow runs that nobody else began."""
+        found = self.ask("flow_runs/filter", {"sort": "EXPECTED_START_TIME_DESC"})
+        return [run for run in found if (run["created_by"] or {}).get("type") == "AUTOMATION"]
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """The worker is given nothing to run."""
+        self.ask("work_pools/roundhouse", {"is_paused": True}, method="PATCH")
+        try:
+            yield
+        finally:
+            self.ask("work_pools/roundhouse", {"is_paused": False}, method="PATCH")
 
 
 def free_ports(count: int) -> Sequence[int]:
@@ -84,26 +129,34 @@ def test_its_page_says_where_everything_is(up: Up) -> None:
 
 
 @pytest.mark.slow
-def test_prefect_deploy_puts_the_nightly_schedule_and_the_limit_on_the_server(up: Up) -> None:
+def test_prefect_deploy_puts_the_schedules_the_trigger_and_the_limits_on_the_server(up: Up) -> None:
     done = up.prefect("--no-prompt", "deploy", "--all")
     assert done.returncode == 0, done.stdout + done.stderr
-    deployments = {found["name"]: found for found in up.ask("deployments/filter", {})}
-    assert set(deployments) == {"quickstart", "on-demand"}
-    nightly = deployments["quickstart"]
-    assert [schedule["schedule"]["cron"] for schedule in nightly["schedules"]] == ["0 2 * * *"]
-    assert nightly["global_concurrency_limit"]["limit"] == 1
-    assert nightly["parameters"]["plan"] == "quickstart"
-    form = deployments["on-demand"]["parameter_openapi_schema"]
+    deployments = up.deployments
+    on_demand = {f"{flow}/on-demand" for flow in ("train", "promote", "rollback", "retain")}
+    assert set(deployments) == {"retrain/quickstart", "drift/quickstart"} | on_demand
+    crons = {name: [own["schedule"]["cron"] for own in found["schedules"]] for name, found in deployments.items()}
+    scheduled = {"retrain/quickstart": ["0 2 * * *"], "drift/quickstart": ["0 */6 * * *"]}
+    assert crons == {name: [] for name in on_demand} | scheduled
+    for name in scheduled:
+        assert deployments[name]["parameters"] == {"plan": "quickstart"}
+        assert deployments[name]["global_concurrency_limit"]["limit"] == 1
+        assert deployments[name]["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
+    (automation,) = up.ask("automations/filter", {})
+    assert automation["enabled"]
+    assert automation["trigger"]["expect"] == ["roundhouse.drifted"]
+    form = deployments["train/on-demand"]["parameter_openapi_schema"]
     assert {"name", "data", "model", "rounds", "algorithm"} <= set(form["definitions"]["Plan"]["properties"])
 
 
 @pytest.mark.slow
-def test_the_server_plans_the_nightly_runs(up: Up) -> None:
-    nightly = {
-        "deployments": {"name": {"any_": ["quickstart"]}},
+@pytest.mark.parametrize("flow", ["retrain", "drift"])
+def test_the_server_plans_the_scheduled_runs(up: Up, flow: str) -> None:
+    planned = {
+        "flows": {"name": {"any_": [flow]}},
         "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
     }
-    wait_until(lambda: up.ask("flow_runs/count", nightly) >= 3, 120)
+    wait_until(lambda: up.ask("flow_runs/count", planned) >= 3, 120)
     assert "ERROR" not in (up.home / "logs" / "prefect-server.log").read_text()
 
 
@@ -145,6 +198,102 @@ def test_the_same_command_uses_the_servers_that_are_set(up: Up) -> None:
     url = f"{up.servers['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/runs/get?run_id={run_id}"
     with urllib.request.urlopen(url, timeout=30) as answer:
         assert json.load(answer)["run"]["info"]["status"] == "FINISHED"
+
+
+@pytest.mark.slow
+def test_of_runs_that_were_missed_one_runs_and_the_others_are_cancelled(up: Up) -> None:
+    retraining = up.deployments["retrain/quickstart"]["id"]
+    small = {"plan": "quickstart", "overrides": ["rounds=1", "baselines=false"]}
+    # In seconds: what is late by 15 of them the server marks so, and SQLite may be locked for a minute meanwhile.
+    missed = {up.create(retraining, small, late=seconds) for seconds in (4, 3, 2)}
+    assert len(missed) == 3
+    wait_until(lambda: all(found["state_type"] in ENDED for found in up.runs(missed)), 240)
+    assert sorted(found["state_type"] for found in up.runs(missed)) == ["CANCELLED", "CANCELLED", "COMPLETED"]
+    models = json.loads(roundhouse(up.home, "models", "--json", extra=up.servers).stdout)
+    (quickstart,) = [found for found in models if found["model"] == "quickstart"]
+    assert quickstart["round"] == "1"
+
+
+@pytest.mark.slow
+def test_an_event_of_drift_starts_the_retraining(up: Up) -> None:
+    with up.paused():
+        for model in ("breast-cancer", "quickstart"):
+            done = up.prefect("event", "emit", DRIFTED, "--resource-id", f"roundhouse.model.{model}")
+            assert done.returncode == 0, done.stdout + done.stderr
+        wait_until(lambda: bool(up.started_by_automations()), 60)
+        (run,) = up.started_by_automations()
+        up.ask(f"flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLED"}, "force": True})
+    assert run["deployment_id"] == up.deployments["retrain/quickstart"]["id"]
+    assert run["parameters"] == {"plan": "quickstart", "only_new_data": False}
+
+
+class Delivery:
+    """``ci/deploy.sh`` against the servers that are up, for a small plan."""
+
+    def __init__(self, up: Up, name: str, *overrides: str) -> None:
+        self.up, self.name = up, name
+        folder = up.home.parent
+        write(folder / "table.csv", ROWS)
+        self.plan = folder / f"{name}.yaml"
+        plan = sites_plan(folder / "table.csv", f"name={name}", "rounds=1", *overrides)
+        self.plan.write_text(yaml.safe_dump(plan.model_dump(mode="json")))
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Runs it to its end."""
+        own = {"ROUNDHOUSE_BIN": str(Path(sys.executable).parent)}
+        return subprocess.run(
+            [Path(__file__).parents[2] / "ci" / "deploy.sh", str(self.plan), *arguments],
+            env=environment(self.up.home, self.up.servers | own),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    def aliases(self) -> dict[str, str]:
+        """What every alias of the model stands for."""
+        url = f"{self.up.servers['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/registered-models/get?name={self.name}"
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            model = json.load(answer)["registered_model"]
+        return {found["alias"]: found["version"] for found in model.get("aliases", [])}
+
+
+@pytest.mark.slow
+def test_a_delivery_moves_the_champion_and_the_same_again_changes_nothing(up: Up) -> None:
+    delivery = Delivery(up, "delivered")
+    for _ in range(2):
+        done = delivery.run("ci-1", "rounds=2")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.rstrip().endswith("promoted: version 2 is the champion")
+        assert delivery.aliases() == {"champion": "2"}
+
+
+@pytest.mark.slow
+def test_a_delivery_that_a_gate_refuses_ends_with_3(up: Up) -> None:
+    delivery = Delivery(up, "refused")
+    done = delivery.run("ci-1", "promotion.gates=[{kind: at_least, metric: accuracy, value: 2}]")
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert done.stdout.rstrip().endswith("refused: at_least accuracy: accuracy is too low")
+    assert delivery.aliases() == {"candidate": "1"}
+
+
+@pytest.fixture(scope="module")
+def failed(up: Up) -> subprocess.CompletedProcess[str]:
+    """A delivery whose training cannot begin."""
+    return Delivery(up, "failing").run("ci-1", "rounds=0")
+
+
+@pytest.mark.slow
+def test_a_delivery_whose_training_fails_ends_there(failed: subprocess.CompletedProcess[str]) -> None:
+    assert failed.returncode not in (0, 3), failed.stdout + failed.stderr
+    assert "Flow run finished in state 'Failed'" in failed.stdout
+    assert "== promote" not in failed.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="--watch tells that it failed; why, the Prefect UI tells")
+def test_a_delivery_whose_training_fails_says_why(failed: subprocess.CompletedProcess[str]) -> None:
+    assert "rounds: input should be greater than or equal to 1, got 0" in failed.stdout + failed.stderr
 
 
 @pytest.mark.slow

@@ -1,0 +1,37 @@
+"""Looks whether the clients' data have moved away from the champion; says so as an event that automations hear."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prefect import flow
+from prefect.events import emit_event
+
+from configs.loading import resolve_plan
+from configs.plan import Plan
+from flows.named import run_name
+from tasks.drifting import Drift, measure_drift, publish_drift
+from tasks.tracking import require_mlflow
+
+DRIFTED = "roundhouse.drifted"
+
+
+@flow(name="drift", flow_run_name=run_name, persist_result=False)
+def drift(plan: Plan | str, overrides: Sequence[str] = ()) -> Drift:
+    """Compares the clients' rows of today with those that the champion was trained on.
+
+    Where ``plan.drift`` is exceeded it emits ``roundhouse.drifted`` for ``roundhouse.model.NAME``.
+
+    Raises:
+        InputError: the plan is wrong, or there is no champion.
+        TrainingError: the champion is not what its training registered.
+        TrackingError: MLflow cannot be read.
+    """
+    resolved = resolve_plan(plan, overrides)
+    require_mlflow()
+    found = measure_drift(resolved)
+    publish_drift(found)
+    if found.drifted:
+        resource = {"prefect.resource.id": f"roundhouse.model.{resolved.name}"}
+        emit_event(DRIFTED, resource=resource, payload=found.model_dump())
+    return found

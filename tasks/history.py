@@ -1,0 +1,45 @@
+"""The records of a version's rounds, back to the start of its training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks.signing import ForgedError, read_signed
+from tasks.store import sha256
+from tasks.stored import Library, StoredVersion
+from tasks.tracking import START
+from tasks.versions import RECORD
+
+
+def history(library: Library, stored: StoredVersion, public: str) -> list[dict[str, Any]]:
+    """The record of the version's round, of the round before it, and so on; the last is that of the start.
+
+    Each record names the digest of the one before it, as in a hash chain.
+
+    Raises:
+        ForgedError: a record is missing, was changed or replaced, or is signed by another key than ``public``.
+        TrackingError: MLflow cannot be read.
+    """
+    versions = library.of_run(stored.name, stored.run_id)
+    records = [_read(stored.signed(RECORD), public, "its record")]
+    for number in range(int(records[0]["round"]) - 1, -1, -1):
+        signed = _signed(library, stored, versions, number)
+        if sha256(signed) != records[-1]["previous"]:
+            raise ForgedError(f"round {number}: the record is not the one that round {number + 1} names")
+        records.append(_read(signed, public, f"round {number}"))
+    return records
+
+
+def _read(signed: bytes, public: str, which: str) -> dict[str, Any]:
+    try:
+        return read_signed(signed, public)
+    except ForgedError as error:
+        raise ForgedError(f"{which}: {error}") from error
+
+
+def _signed(library: Library, stored: StoredVersion, versions: dict[int, str], number: int) -> bytes:
+    if number == 0:
+        return library.run_file(stored.run_id, START)
+    if number not in versions:
+        return b""
+    return library.version_file(stored.name, versions[number], RECORD)

@@ -1,0 +1,264 @@
+"""A training's rounds on disk: each is committed once, and a training that died goes on after the last of them.
+
+::
+
+    ROUNDHOUSE_CHECKPOINTS/PLAN/RUN-KEY/records/000007-SHA256.json          signed; kept
+                                       /states/000007-SHA256.safetensors   the last few, and those not yet registered
+
+A round is committed by its record, which is written after its state and names it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from safetensors.numpy import load, save
+
+from federated.errors import InputError, PlanError, TrainingError
+from federated.packing import pack, unpack
+from federated.rounds import ServerState
+from federated.updates import digest
+from tasks.identity import Identity, differences
+from tasks.signing import ForgedError, Signer, read_signed
+from tasks.store import DamagedError, Store, sha256
+
+_RUN_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+_NAME = re.compile(r"\d{6,}-[0-9a-f]{64}\.")
+_RECORDS, _STATES, _RESULTS, _ATTEMPTS = "records", "states", "results", "attempts"
+
+
+class Committed(NamedTuple):
+    """A round that is done: what it recorded, as signed bytes and as read."""
+
+    round: int
+    record: dict[str, Any]
+    signed: bytes
+
+    @property
+    def sha256(self) -> str:
+        """The record's identity, which the next record names."""
+        return sha256(self.signed)
+
+    def follows(self, previous: str | None, run_key: str) -> bool:
+        """Whether it is the record of its round, after the one with the digest ``previous``."""
+        said = (self.record["previous"], self.record["round"], self.record["run_key"])
+        return said == (previous, self.round, run_key)
+
+
+class Journal:
+    """The rounds of the training ``run_key`` of a plan.
+
+    Raises:
+        TrackingError: the store cannot be reached.
+    """
+
+    def __init__(self, url: str, plan: str, run_key: str, signer: Signer) -> None:
+        self.run_key = run_key
+        self.signer = signer
+        self._store = Store(f"{url}{'' if url.endswith('/') else '/'}{plan}/{run_key}")
+        self.damaged: list[str] = []
+        self._records = self._chained(list(self._read_records()))
+        self._states = {_round(name): name for name in self._names(_STATES)}
+        self._head = -1
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing has been committed, damaged or not."""
+        return not self._records and not self.damaged
+
+    @property
+    def committed(self) -> list[Committed]:
+        """The rounds so far, round 0, the start, included."""
+        return [self._records[number] for number in range(self._head + 1)]
+
+    def resume(self, like: ServerState) -> ServerState:
+        """The state after the last round that is whole; what is damaged is listed in ``damaged``.
+
+        Raises:
+            TrainingError: not even the start can be read.
+            TrackingError: the store cannot be reached.
+        """
+        missing = next(number for number in range(len(self._records) + 1) if number not in self._records)
+        for number in reversed(range(missing)):
+            try:
+                state = self.state(number, like)
+            except DamagedError as error:
+                self.damaged.append(str(error))
+                continue
+            self._head = number
+            return state
+        raise self._nothing_whole()
+
+    def state(self, round: int, like: ServerState) -> ServerState:
+        """The state after a round.
+
+        Raises:
+            DamagedError: it is gone or not what the record says.
+        """
+        arrays = load(self.state_bytes(round))
+        packed = self._records[round].record["state"]
+        return unpack(packed, arrays, like)  # type: ignore[no-any-return]
+
+    def state_bytes(self, round: int) -> bytes:
+        """The state after a round, as safetensors.
+
+        Raises:
+            DamagedError: it is gone or not what the record says.
+        """
+        return self._store.read(_STATES, self._state_name(round))
+
+    def commit(self, state: ServerState, said: dict[str, Any]) -> Committed:
+        """Makes ``state`` the latest. A round that was recorded before keeps its record.
+
+        Raises:
+            TrainingError: the round was recorded before with another state.
+            TrackingError: the store refused.
+        """
+        packed, arrays = pack(state)
+        content = save(arrays)
+        known, state_sha256 = self._records.get(state.round), sha256(content)
+        if known is None:
+            self._write_state(state.round, content, state_sha256)
+            stored = {"state": packed, "state_sha256": state_sha256}
+            self._records[state.round] = self._write_record(state, said | stored)
+        elif known.record["state_sha256"] == state_sha256:
+            self._write_state(state.round, content, state_sha256)
+        else:
+            raise TrainingError(
+                f"round {state.round}: computed again it has other weights than recorded; "
+                f"the code or the data of run key {self.run_key} have changed: take another key"
+            )
+        self._head = state.round
+        return self._records[state.round]
+
+    def prune(self, keep: int, registered: int) -> None:
+        """Removes the states that nobody will ask for; that of the start stays."""
+        for number in sorted(self._states):
+            if 0 < number <= min(self._head - keep, registered):
+                self._store.delete(_STATES, self._states.pop(number))
+
+    def finish(self, result: bytes) -> None:
+        """The training is over, with this result.
+
+        Raises:
+            TrackingError: the store refused.
+        """
+        written = self._store.write(_RESULTS, _stem(self._head), ".json", result)
+        for name in self._names(_RESULTS):
+            if name != written:
+                self._store.delete(_RESULTS, name)
+
+    def finished(self) -> bytes | None:
+        """The result of a training that is over.
+
+        Raises:
+            TrackingError: the store cannot be reached.
+        """
+        last = max(self._records, default=-1)
+        names = [name for name in self._names(_RESULTS) if _round(name) == last]
+        with contextlib.suppress(DamagedError):
+            return self._store.read(_RESULTS, names[-1]) if names else None
+        return None
+
+    def note_attempt(self, flow_run_id: str) -> list[str]:
+        """Notes that a flow run is at it; gives the flow runs that were before.
+
+        Raises:
+            TrackingError: the store cannot be reached.
+        """
+        names, before = self._store.names(_ATTEMPTS), list[str]()
+        for name in names:
+            with contextlib.suppress(DamagedError):
+                before.append(self._store.read(_ATTEMPTS, name).decode())
+        self._store.write(_ATTEMPTS, _stem(len(names)), ".txt", flow_run_id.encode())
+        return [attempt for attempt in before if attempt != flow_run_id]
+
+    def check_identity(self, now: Identity, accept: bool) -> list[str]:
+        """What has changed since the training last ran.
+
+        Raises:
+            PlanError: something has, and ``accept`` is false.
+        """
+        told = [number for number, found in self._records.items() if "identity" in found.record]
+        if not told:
+            raise self._nothing_whole()
+        changes = differences(self._records[max(told)].record["identity"], now)
+        if changes and not accept:
+            heading = f"run key {self.run_key} was begun differently; --accept-change goes on all the same:"
+            raise PlanError("\n".join([heading, *changes]))
+        return changes
+
+    def _chained(self, found: list[Committed]) -> dict[int, Committed]:
+        """The records from the start on that name the one before; what does not fit is damaged."""
+        by_round: dict[int, list[Committed]] = {}
+        for one in found:
+            by_round.setdefault(one.round, []).append(one)
+        chain: dict[int, Committed] = {}
+        previous: str | None = None
+        while fitting := [one for one in by_round.get(len(chain), []) if one.follows(previous, self.run_key)]:
+            named = {after.record["previous"] for after in by_round.get(len(chain) + 1, [])}
+            chain[len(chain)] = next((one for one in fitting if one.sha256 in named), fitting[-1])
+            previous = chain[len(chain) - 1].sha256
+        self.damaged += [
+            f"{_stem(one.round)}-{one.sha256}.json: does not follow the record of the round before"
+            for one in by_round.get(len(chain), [])
+        ]
+        return chain
+
+    def _names(self, folder: str) -> list[str]:
+        """Its files, but for those of somebody else."""
+        return [name for name in self._store.names(folder) if _NAME.match(name)]
+
+    def _nothing_whole(self) -> TrainingError:
+        return TrainingError(f"run key {self.run_key}: no checkpoint in {self._store.url} is whole; take another key")
+
+    def _read_records(self) -> Iterable[Committed]:
+        for name in self._names(_RECORDS):
+            try:
+                signed = self._store.read(_RECORDS, name)
+                yield Committed(_round(name), read_signed(signed, self.signer.public), signed)
+            except (DamagedError, ForgedError) as error:
+                self.damaged.append(f"{name}: {error}")
+
+    def _write_record(self, state: ServerState, said: dict[str, Any]) -> Committed:
+        before = self._records.get(state.round - 1)
+        record = {
+            "round": state.round,
+            "run_key": self.run_key,
+            "weights_sha256": digest(state.params),
+            "previous": None if before is None else before.sha256,
+            **said,
+        }
+        signed = self.signer.sign(record)
+        written = self._store.write(_RECORDS, _stem(state.round), ".json", signed)
+        if self.damaged:  # one of this round may be
+            for name in self._names(_RECORDS):
+                if _round(name) == state.round and name != written:
+                    self._store.delete(_RECORDS, name)
+        return Committed(state.round, record, signed)
+
+    def _write_state(self, round: int, content: bytes, digest: str) -> None:
+        self._states[round] = self._store.write(_STATES, _stem(round), ".safetensors", content, digest)
+
+    def _state_name(self, round: int) -> str:
+        return f"{_stem(round)}-{self._records[round].record['state_sha256']}.safetensors"
+
+
+def require_run_key(run_key: str) -> None:
+    """
+    Raises:
+        InputError: it cannot be part of a path.
+    """
+    if not _RUN_KEY.fullmatch(run_key):
+        raise InputError(f"--run-key {run_key!r}: expected up to 80 letters, digits, dots, dashes and underscores")
+
+
+def _stem(round: int) -> str:
+    return f"{round:06d}"
+
+
+def _round(name: str) -> int:
+    return int(name.partition("-")[0])

@@ -1,0 +1,194 @@
+"""Whether a candidate becomes the champion, and the aliases that say so."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from pydantic import BaseModel
+
+from configs.plan import Plan
+from federated.errors import InputError, TrainingError
+from federated.federation import Federation
+from federated.gates import Decision, Scores, judge_all
+from federated.scaling import AsIs
+from tasks.signing import trusted_key
+from tasks.stored import Library, StoredVersion
+from tasks.tracking import storing
+from tasks.training import Sealed
+from tasks.verifying import sound
+from tasks.versions import CANDIDATE, CHAMPION, PREVIOUS
+
+PROMOTED_AT = "promoted_at"
+"""The tag of a version that was ever a champion."""
+
+_MODEL = "data/model.keras"
+_LATENCY_ROWS = 32
+_DESCRIPTION, _TAG = 5000, 4000  # characters that MLflow holds
+_DECISION = "## Promotion"
+
+
+class Promoted(BaseModel):
+    """How a promotion ended: every gate's verdict, why it was refused, and the versions that serve.
+
+    ``champion`` is the version that serves now, ``previous`` the one to go back to.
+    """
+
+    model_name: str
+    version: str
+    promoted: bool
+    reasons: list[str]
+    champion: str | None
+    previous: str | None
+    verdicts: list[dict[str, Any]] = []
+
+
+class Contest(NamedTuple):
+    """A candidate, the champion that it would replace and the one before; None where there is none."""
+
+    candidate: str
+    champion: str | None
+    previous: str | None
+
+
+def contest(plan: Plan, version: str, run_key: str = "") -> Contest:
+    """The versions to compare: ``version``, the last of the training ``run_key`` or the candidate; and the champion.
+
+    Raises:
+        InputError: there is no such version.
+        TrackingError: MLflow cannot be read.
+    """
+    library = Library()
+    if run_key:
+        version = library.last_of_training(plan.name, run_key)
+    wanted = f"{plan.name}/{version}" if version else f"{plan.name}@{CANDIDATE}"
+    candidate = library.resolve(wanted)[1]
+    return Contest(candidate, library.alias(plan.name, CHAMPION), library.alias(plan.name, PREVIOUS))
+
+
+def raw_federation(plan: Plan) -> Federation:
+    """The parties with rows as they come: registered models scale for themselves."""
+    return plan.model_copy(update={"scaling": AsIs()}).federation()
+
+
+@task(task_run_name="score_version {name}/{version}", cache_policy=NO_CACHE, persist_result=False)
+def score_version(name: str, version: str, federation: Sealed[Federation]) -> Sealed[Scores]:
+    """A version on the server's held-out rows and on every client's own, loaded as a service would load it.
+
+    Raises:
+        TrainingError: it is not what its training registered, or cannot be loaded.
+    """
+    from models.loaded_model import LoadedModel
+
+    uri = f"{name}/{version}"
+    sound(uri)
+    parties = federation.value
+    with Library().open(uri) as stored:
+        path = stored.folder / _MODEL
+        model = LoadedModel(path)
+        return Sealed(
+            Scores(
+                test=model.score(parties.test, parties.classes),
+                clients={client.name: model.score(client.test, parties.classes) for client in parties.clients.values()},
+                epsilon=_epsilon(stored),
+                latency=model.latency(parties.test.x[:_LATENCY_ROWS]),
+                size=path.stat().st_size,
+                schema=schema(stored.folder),
+            )
+        )
+
+
+@task(task_run_name="judge_candidate {plan.name}/{version}", cache_policy=NO_CACHE, persist_result=False)
+def judge_candidate(
+    plan: Plan, version: str, candidate: Sealed[Scores], champion: Sealed[Scores] | None
+) -> Sealed[Decision]:
+    """Every gate's verdict, as a table in Prefect and on the version.
+
+    Raises:
+        InputError: a gate asks for what was not measured.
+        TrackingError: MLflow refused.
+    """
+    other = None if champion is None else champion.value
+    decision = judge_all(plan.promotion.gates, candidate.value, other, plan.algorithm.seed)
+    create_markdown_artifact(
+        key=f"{plan.name}-promotion",
+        markdown=f"# {plan.name} version {version}\n\n{decision.as_markdown()}",
+        description=f"{plan.name} version {version}: {'passed' if decision.passed else 'refused'}",
+    )
+    library = Library()
+    tags = {
+        "gates": "passed" if decision.passed else "refused",
+        "gates_reasons": "; ".join(reasons(decision))[:_TAG],
+        "gates_at": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ}",
+    }
+    with storing("the decision"):
+        for name, text in tags.items():
+            library.client.set_model_version_tag(plan.name, version, name, text)
+        found = library.client.get_model_version(plan.name, version)
+        card = (found.description or "").partition(_DECISION)[0].rstrip()
+        described = f"{card}\n\n{_DECISION}\n\n{decision.as_markdown()}".lstrip()[:_DESCRIPTION]
+        library.client.update_model_version(plan.name, version, description=described)
+    return Sealed(decision)
+
+
+@task(task_run_name="move_aliases {name}/{version}", cache_policy=NO_CACHE, persist_result=False)
+def move_aliases(name: str, version: str) -> Contest:
+    """Makes a version the champion and the champion the previous one. There is a champion at every instant.
+
+    Raises:
+        TrainingError: somebody else moved them meanwhile.
+        TrackingError: MLflow refused.
+    """
+    library = Library()
+    champion = library.alias(name, CHAMPION)
+    with storing("the aliases"):
+        if champion not in (None, version):
+            library.client.set_registered_model_alias(name, PREVIOUS, champion)
+        library.client.set_model_version_tag(name, version, PROMOTED_AT, f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ}")
+        library.client.set_registered_model_alias(name, CHAMPION, version)
+        if library.alias(name, CANDIDATE) == version:
+            library.client.delete_registered_model_alias(name, CANDIDATE)
+    if library.alias(name, CHAMPION) != version:
+        raise TrainingError(f"{name}: another promotion moved the champion at the same time; look, and promote again")
+    return Contest(version, version, library.alias(name, PREVIOUS))
+
+
+@task(task_run_name="restore_previous {name}", cache_policy=NO_CACHE, persist_result=False)
+def restore_previous(name: str) -> Contest:
+    """Makes the previous champion the champion again, and the champion the previous one.
+
+    Raises:
+        InputError: there is no previous champion.
+        TrackingError: MLflow refused.
+    """
+    library = Library()
+    champion, previous = library.alias(name, CHAMPION), library.alias(name, PREVIOUS)
+    if previous is None or previous == champion:
+        raise InputError(f"{name}: there is no previous champion to go back to")
+    with storing("the aliases"):
+        library.client.set_registered_model_alias(name, CHAMPION, previous)
+        if champion is not None:
+            library.client.set_registered_model_alias(name, PREVIOUS, champion)
+    return Contest(previous, previous, champion)
+
+
+def reasons(decision: Decision) -> list[str]:
+    """Why it was refused; nothing where it was not."""
+    return [f"{verdict.gate}: {verdict.reason}" for verdict in decision.verdicts if not verdict.passed]
+
+
+def schema(folder: Path) -> dict[str, Any]:
+    """The signature in a model's folder, as plain JSON."""
+    signature = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))["signature"]
+    return {name: json.loads(signature[name]) for name in ("inputs", "outputs")}
+
+
+def _epsilon(stored: StoredVersion) -> float | None:
+    metrics = stored.record(trusted_key())["report"]["metrics"]
+    return metrics.get("epsilon")  # type: ignore[no-any-return]

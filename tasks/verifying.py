@@ -1,0 +1,123 @@
+"""Whether a version is what its training registered: every file, every tag, and the rounds before it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError
+
+from federated.errors import InputError, TrainingError
+from federated.updates import digest
+from tasks.history import history
+from tasks.journal import Committed
+from tasks.signing import ForgedError, read_signed, trusted_key
+from tasks.stored import Library, StoredVersion
+from tasks.versions import PLACE, RECORD, SEAL, STATE, place, tags_of
+
+_MLFLOWS_OWN = "registered_model_meta"  # it puts a note there when it loads from a folder
+
+REMOVED = "weights_removed"
+"""The tag of a version whose weights retention has removed."""
+
+WEIGHTS = (STATE, "data/model.keras")
+"""The files of a version that retention may remove."""
+
+
+class Verified(NamedTuple):
+    """What was looked at, what is wrong with it, and whether retention has removed its weights."""
+
+    name: str
+    version: str
+    rounds: int
+    faults: list[str]
+    removed: bool
+
+
+def verify(uri: str, public: str) -> Verified:
+    """Looks at a version and at the records of every round before it. ``public`` is the key to trust.
+
+    Guarantees: without the private key nobody can change the files, the record or the tags of a version, put
+    another version in its place, or leave out a round before it, without a fault being found. Whoever has the key can.
+
+    Raises:
+        InputError: there is no such version.
+        TrackingError: it cannot be read.
+    """
+    library = Library()
+    with library.open(uri) as stored:
+        faults, rounds = list(_faults_of_seal(stored, public)), 0
+        try:
+            told = history(library, stored, public)
+        except ForgedError as error:
+            faults.append(str(error))
+        else:
+            rounds = len(told) - 1
+            faults += _faults_of_record(library, stored, told)
+        removed = not stored.has_weights or REMOVED in stored.tags
+        return Verified(stored.name, stored.version, rounds, faults, removed)
+
+
+def _faults_of_seal(stored: StoredVersion, public: str) -> Iterator[str]:
+    try:
+        seal = stored.seal(public)
+    except ForgedError as error:
+        yield f"{SEAL}: {error}"
+        return
+    here = {"model": stored.name, "run_id": stored.run_id, "model_id": stored.model_id}
+    yield from (f"{name}: sealed as {seal[name]}, found {value}" for name, value in here.items() if seal[name] != value)
+    yield from _faults_of_place(stored, public)
+    if len(stored.places) > 1:
+        yield f"loaded from one place, logged in another: {', '.join(sorted(stored.places))}"
+    yield from _faults_of_files(stored, seal["files"])
+
+
+def _faults_of_place(stored: StoredVersion, public: str) -> Iterator[str]:
+    try:
+        said = read_signed(stored.tags.get(PLACE, "").encode(), public)
+    except ForgedError as error:
+        yield f"tag {PLACE}: {error}"
+        return
+    if said != place(stored.name, stored.version, stored.model_id):
+        yield f"it was registered as {said['model']} version {said['version']}"
+
+
+def _faults_of_record(library: Library, stored: StoredVersion, told: list[dict[str, Any]]) -> Iterator[str]:
+    """``told`` are the records of its round and of those before it."""
+    record, start, signed = told[0], told[-1], stored.signed(RECORD)
+    number = int(record["round"])
+    versions = library.of_run(stored.name, stored.run_id)
+    if versions.get(number) not in (None, stored.version):
+        yield f"round {number} of its training is version {versions[number]}"
+    parent = versions.get(number - 1) if number > 1 else start["start"]
+    tags = tags_of(Committed(number, record, signed), stored.run_id, parent)
+    for name, value in tags.items():
+        if stored.tags.get(name) != value:
+            yield f"tag {name}: recorded as {value}, found {stored.tags.get(name)}"
+    with contextlib.suppress(SafetensorError, KeyError):  # then the file has changed, which is said already
+        if stored.has_weights and digest(stored.params) != record["weights_sha256"]:
+            yield f"{STATE}: other weights than recorded"
+
+
+def _faults_of_files(stored: StoredVersion, sealed: dict[str, str]) -> Iterator[str]:
+    found = {path: sha256_ for path, sha256_ in stored.files.items() if path not in (SEAL, _MLFLOWS_OWN)}
+    removed = WEIGHTS if REMOVED in stored.tags else ()
+    yield from (f"{path}: missing" for path in sealed if path not in found and path not in removed)
+    yield from (f"{path}: was not there when it was sealed" for path in found if path not in sealed)
+    yield from (f"{path}: changed" for path in found if path in sealed and found[path] != sealed[path])
+
+
+def sound(uri: str) -> None:
+    """Refuses a version that cannot be trusted, or not be loaded.
+
+    Raises:
+        InputError: there is no such version, or retention has removed its weights.
+        TrainingError: it is not what its training registered.
+        TrackingError: it cannot be read.
+    """
+    found = verify(uri, trusted_key())
+    if found.faults:
+        raise TrainingError(f"{uri} is not what its training registered: {found.faults[0]}; roundhouse verify {uri}")
+    if found.removed:
+        raise InputError(f"retention has removed the weights of {uri}; choose a version that has them")

@@ -1,0 +1,1 @@
+"""Exactly once, shown by force: real trainings whose processes are killed at every seam."""
