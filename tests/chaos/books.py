@@ -106,11 +106,6 @@ def weights_by_round(training: Training) -> dict[int, str]:
     return {record["round"]: record["weights_sha256"] for record in read}
 
 
-def leftovers(training: Training) -> list[str]:
-    """Files that were half written when a process died."""
-    return sorted(path.relative_to(training.folder).as_posix() for path in training.folder.rglob(".*"))
-
-
 _ALIVE = "state_type in ('RUNNING', 'PENDING', 'CANCELLING') and json_extract(f.parameters, '$.run_key') = ?"
 _FLOWS_ALIVE = f"select f.name, f.state_type, f.id from flow_run f where f.{_ALIVE}"
 _TASKS_ALIVE = (
