@@ -35,6 +35,10 @@ def remove_weights(plan: Plan) -> list[str]:
     marked = {version.version for version, tags in found if REMOVED in tags}  # by a run that did not come to its end
     for number in sorted({*doomed, *marked} - untouchable, key=int):
         library.delete_files(plan.name, number, WEIGHTS)
+    for number in sorted(marked & untouchable, key=int):  # has been given an alias since
+        if library.has_files(plan.name, number, WEIGHTS):
+            with storing(f"what is left of {plan.name} version {number}"):
+                library.client.delete_model_version_tag(plan.name, number, REMOVED)
     return doomed
 
 

@@ -211,8 +211,18 @@ class Library:
         with storing(f"what is left of {name} version {version}"):
             repository = self._files(name, version)
             for path in paths:
-                if any(found.path == path for found in repository.list_artifacts(path.rpartition("/")[0])):
+                if _holds(repository, path):
                     repository.delete_artifacts(path)
+
+    def has_files(self, name: str, version: str, paths: Sequence[str]) -> bool:
+        """Whether a version has all of these files.
+
+        Raises:
+            TrackingError: the artifact store cannot be read.
+        """
+        with storing(f"files of {name} version {version}", verb="list"):
+            repository = self._files(name, version)
+            return all(_holds(repository, path) for path in paths)
 
     def _version(self, uri: str, name: str, number: str) -> ModelVersion:
         from mlflow.exceptions import MlflowException
@@ -255,7 +265,7 @@ class Library:
         """
         with tempfile.TemporaryDirectory(prefix="roundhouse-") as folder, storing(path, verb="read"):
             repository = self._files(name, version)
-            if all(found.path != path for found in repository.list_artifacts(path.rpartition("/")[0] or None)):
+            if not _holds(repository, path):
                 return b""
             return Path(repository.download_artifacts(path, folder)).read_bytes()
 
@@ -269,3 +279,7 @@ class Library:
             if all(found.path != path for found in self.client.list_artifacts(run_id, path.rpartition("/")[0] or None)):
                 return b""
             return Path(self.client.download_artifacts(run_id, path, folder)).read_bytes()
+
+
+def _holds(repository: ArtifactRepository, path: str) -> bool:
+    return any(found.path == path for found in repository.list_artifacts(path.rpartition("/")[0] or None))
