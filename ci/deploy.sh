@@ -14,17 +14,14 @@ shift $(($# < 2 ? $# : 2))
 : "${PREFECT_API_URL:?is not set: the URL of a Prefect server, with /api at its end}"
 : "${MLFLOW_TRACKING_URI:?is not set: the URL of an MLflow server}"
 bin=${ROUNDHOUSE_BIN:-.venv/bin}
-json() { "$bin/python" -c 'import json, sys; print(json.dumps(sys.argv[1:]))' "$@"; }
-given=$(json "$run_key")
+sets=()
+for change in "$@"; do sets+=(--set "$change"); done
 
 echo "== plans"
 "$bin/roundhouse" plans
 echo "== deploy"
 "$bin/prefect" --no-prompt deploy --all
 echo "== train $plan, run key $run_key"
-"$bin/prefect" deployment run train/on-demand --watch --watch-timeout "${TRAINING_TIMEOUT:-3600}" \
-    --param "plan=$plan" --param "overrides=$(json "$@")" --param "run_key=${given:1:-1}"
+"$bin/roundhouse" train "$plan" "${sets[@]}" --run-key "$run_key" --on-worker
 echo "== promote"
-sets=()
-for change in "$@"; do sets+=(--set "$change"); done
 "$bin/roundhouse" promote "$plan" "${sets[@]}" --run-key "$run_key" --on-worker

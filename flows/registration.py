@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from prefect import runtime
 from prefect.futures import PrefectFuture
 
-from flows.watching import watcher
 from tasks.journal import Committed, Journal
 from tasks.registering import Registrar, open_tracking, register_model
 from tasks.tracking import RunStatus
 from tasks.training import At, Sealed, Training
+from tasks.watching import watcher
 
 _MOST_WAITING = 100  # rounds, on disk, while MLflow is away
 

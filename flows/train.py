@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from prefect import flow, get_run_logger, runtime
-from prefect.states import Cancelled, State
+from prefect.states import Cancelled, Completed, State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from configs import environment
@@ -20,7 +20,6 @@ from flows.dead_runs import end_dead
 from flows.one_at_a_time import one_training_of
 from flows.registration import Registration, registration
 from flows.stopwatch import Stopwatch
-from flows.watching import watcher
 from tasks.baselines import Baseline, pooled, train_baselines
 from tasks.course import Course, begin_or_go_on, opened
 from tasks.loading import load_training
@@ -36,6 +35,7 @@ from tasks.round_tasks import (
 from tasks.summary import Summary, publish_summary, summarise
 from tasks.tracking import require_mlflow
 from tasks.training import At, RoundReport, Sealed, Training
+from tasks.watching import tell, watcher
 
 
 def _run_name() -> str:
@@ -52,7 +52,7 @@ def _run_name() -> str:
 )
 def train(
     plan: Plan | str, overrides: Sequence[str] = (), run_key: str = "", accept_change: bool = False
-) -> Summary | State[Any]:
+) -> State[Any]:
     """Trains ``plan`` to its end and registers the model of every round.
 
     ``plan`` is a whole plan, or the name or path of one, which ``overrides`` such as ``rounds=5`` change. A training
@@ -75,17 +75,23 @@ def train(
             training = load_training(resolved).value
             course = begin_or_go_on(training, journal, accept_change, started)
             if isinstance(course, Summary):
-                return course
+                return _completed(course)
             for trouble in journal.damaged:
-                get_run_logger().warning("%s; going on from the checkpoint before", trouble)
-                watcher().notes(f"{trouble}; going on from the checkpoint before")
+                tell(f"{trouble}; going on from the checkpoint before")
             watcher().begins(resolved, training.engine.size, journal.run_key, course.state.round)
             with registration(training, journal) as registering:
                 summary = _train(training, course, registering)
             course.finish(summary)  # last: what is finished is not looked at again
-            return summary
+            return _completed(summary)
     except KeyboardInterrupt:
         return Cancelled(message="stopped by the user")
+
+
+def _completed(summary: Summary) -> State[Any]:
+    said = (
+        f"{summary.rounds} rounds, ended by {summary.stop_reason}; {summary.model_name} version {summary.model_version}"
+    )
+    return Completed(message=said, data=summary)
 
 
 def _train(training: Training, course: Course, registering: Registration) -> Summary:

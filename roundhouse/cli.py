@@ -12,7 +12,16 @@ import typer
 from configs import environment
 from configs.loading import load_plan, shipped
 from roundhouse import registry_commands
-from roundhouse.command import DebugOption, JsonOption, PlanArgument, SetOption, command, show
+from roundhouse.command import (
+    DebugOption,
+    JsonOption,
+    PlanArgument,
+    SetOption,
+    WorkerOption,
+    command,
+    run_on_worker,
+    show,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,11 +44,16 @@ def train(
     set_: SetOption = [],  # noqa: B006 - Typer reads the default
     run_key: Annotated[str, typer.Option(metavar="KEY", help="Goes on where the training of this key ended.")] = "",
     accept_change: Annotated[bool, typer.Option("--accept-change", help="Even if plan or code have changed.")] = False,
+    on_worker: WorkerOption = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Trains a plan and registers the model of every round."""
     with command(debug, environment.log_file) as streams:
+        if on_worker:
+            given = {"plan": plan, "overrides": set_, "run_key": run_key, "accept_change": accept_change}
+            run_on_worker(streams, "train/on-demand", given, as_json)
+            return
         from roundhouse.training import run_training
 
         summary = run_training(load_plan(plan, set_), streams.err, run_key, accept_change)

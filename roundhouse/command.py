@@ -26,6 +26,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on sta
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks and libraries' logs.")]
 
 VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="NAME, NAME/7 or NAME@champion.")]
+WorkerOption = Annotated[bool, typer.Option("--on-worker", help="Where the data are: by the deployment, on a worker.")]
 KeyOption = Annotated[str, typer.Option(metavar="KEY", help="The public key to trust, if not that of this home.")]
 
 FAILED, BAD_INPUT, REFUSED, STOPPED = 1, 2, 3, 130
@@ -64,6 +65,22 @@ def _report(error: BaseException, console: Console, log: Callable[[], Path] | No
         where = f"{log()} has" if log is not None else "--debug shows"
         console.print(escape(f"{where} the traceback"), soft_wrap=True, highlight=False)
     return BAD_INPUT if isinstance(error, InputError) else FAILED
+
+
+def run_on_worker(streams: Streams, deployment: str, given: dict[str, Any], as_json: bool) -> str:
+    """Runs a deployment, says how it goes and what came out; gives the name of the state in which it ended.
+
+    Raises:
+        TrainingError: it cannot be run, or did not complete.
+    """
+    from roundhouse.deployed import run_deployed
+
+    ended = run_deployed(deployment, given, lambda text: streams.err.print(text, soft_wrap=True, highlight=False))
+    if as_json:
+        streams.out.file.write(json.dumps(ended._asdict()) + "\n")
+    else:
+        streams.out.print(escape(f"{ended.state.lower()}: {ended.message}"), soft_wrap=True, highlight=False)
+    return ended.state
 
 
 def show(streams: Streams, rows: list[dict[str, Any]], as_json: bool, wide_only: Sequence[str] = ()) -> None:

@@ -13,10 +13,10 @@ from rich.table import Table
 
 from configs import environment
 from configs.plan import Plan
-from flows.watching import Watcher
 from roundhouse.typed import typed
 from tasks.summary import Summary
 from tasks.training import RoundReport
+from tasks.watching import Watcher
 
 _WIDE = 110  # columns of a terminal that hold a bar beside the numbers
 _MOST_CLIENTS = 30
@@ -191,5 +191,8 @@ def next_steps(summary: Summary) -> Iterator[str]:
     yield f"registered model  models:/{name}@latest, version {summary.model_version}"
     yield f"weights           sha256 {summary.weights_sha256[:16]}"
     yield ""
-    yield f"next: {typed('roundhouse')} up     every run, figure and version in the browser"
+    if environment.artifact_root() is None:  # the servers are somebody's already
+        yield f"next: {typed('roundhouse')} promote {summary.plan}     makes it the champion, where the gates let it"
+    else:
+        yield f"next: {typed('roundhouse')} up     every run, figure and version in the browser"
     yield f"      {typed('roundhouse')} train {summary.plan} --set algorithm.local.epochs=5"

@@ -69,15 +69,10 @@ class EmbeddedPrefect:
         )
 
     def settle(self, flow_run_id: UUID | None) -> None:
-        """Waits until what the flow run's tasks reported has arrived and is recorded: both lag behind running.
+        """Waits until what the flow run's tasks reported is recorded, which lags behind its arrival.
 
         It never raises: a record that is late is no reason to fail a training.
         """
-        from prefect.events.worker import EventsWorker
-        from prefect.logging.handlers import APILogWorker
-
-        for worker in (EventsWorker, APILogWorker):
-            worker.drain_all(timeout=_SETTLE_SECONDS)
         deadline, recorded, quiet_since = time.monotonic() + _SETTLE_SECONDS, -1, time.monotonic()
         while flow_run_id is not None and time.monotonic() < deadline:
             everything, final = self._count(flow_run_id, {}), self._count(flow_run_id, {"any_": _FINAL_STATES})
@@ -102,6 +97,18 @@ class EmbeddedPrefect:
             answer = httpx.post(f"{self.url}/task_runs/count", json=body, timeout=5)
             return int(answer.raise_for_status().json())
         return -2
+
+
+def deliver_reports() -> None:
+    """Waits until what the tasks of this process reported has arrived: it lags behind running.
+
+    A server that is away is not waited for longer than some seconds; Prefect would, for seconds a report.
+    """
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for worker in (EventsWorker, APILogWorker):
+        worker.drain_all(timeout=_SETTLE_SECONDS)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,9 @@ from roundhouse.command import (
     PlanArgument,
     SetOption,
     VersionArgument,
+    WorkerOption,
     command,
+    run_on_worker,
     show,
 )
 
@@ -37,18 +39,21 @@ def promote(
     version: Annotated[str, typer.Option(metavar="N", help="A version, if not the candidate.")] = "",
     run_key: Annotated[str, typer.Option(metavar="KEY", help="The last version of the training of this key.")] = "",
     approved: Annotated[bool, typer.Option("--approve", help="A person has approved.")] = False,
-    on_worker: Annotated[bool, typer.Option("--on-worker", help="Where the data are: by the deployment.")] = False,
+    on_worker: WorkerOption = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Makes the candidate the champion, where the plan's gates let it. Exit code 3 where they do not."""
     with command(debug, environment.log_file) as streams:
-        from roundhouse.training import promote_on_worker, run_promotion
-
         if on_worker:
-            promoted, said = promote_on_worker(plan, set_, version, run_key)
-            streams.out.print(f"{'promoted' if promoted else 'refused'}: {escape(said)}", highlight=False)
-            raise typer.Exit(0 if promoted else REFUSED)
+            from flows.promote import REFUSED as REFUSED_STATE
+
+            given = {"plan": plan, "overrides": set_, "version": version, "run_key": run_key, "approved": approved}
+            if run_on_worker(streams, "promote/on-demand", given, as_json) == REFUSED_STATE:
+                raise typer.Exit(REFUSED)
+            return
+        from roundhouse.training import run_promotion
+
         outcome = run_promotion(load_plan(plan, set_), version, run_key, approved)
         _show_promotion(streams, outcome, as_json)
         if not outcome.promoted:

@@ -135,6 +135,8 @@ def _environment(prefect_url: str, mlflow_url: str) -> dict[str, str]:
         "ROUNDHOUSE_HOME": str(home),
         "PREFECT_HOME": str(environment.prefect_home()),
         "PREFECT_API_URL": f"{prefect_url}/api",
+        # In memory, the default, a restart of the server ends every training that holds its plan's place.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         "MLFLOW_TRACKING_URI": mlflow_url,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -12,7 +12,7 @@ from rich.console import Console
 
 from configs.plan import Plan
 from federated.errors import TrainingError
-from roundhouse.embedded import EmbeddedPrefect, embedded_prefect
+from roundhouse.embedded import EmbeddedPrefect, deliver_reports, embedded_prefect
 from tasks.reachability import require
 from tasks.tracking import require_mlflow
 
@@ -36,8 +36,8 @@ def run_training(plan: Plan, console: Console, run_key: str = "", accept_change:
     plan.federation()  # bad data should not leave a failed run, nor a server half started
     with embedded_prefect() as server:
         # Prefect takes its settings from the environment when it is imported: from here on.
-        from flows.watching import watched_by
         from roundhouse.display import displayed
+        from tasks.watching import watched_by
 
         with displayed(console) as display, watched_by(display):
             display.says("starting TensorFlow and Prefect")
@@ -67,30 +67,6 @@ def run_promotion(plan: Plan, version: str, run_key: str, approved: bool) -> Pro
             server, lambda: promote(plan, version=version, run_key=run_key, approved=approved, return_state=True)
         )
         return outcome
-
-
-def promote_on_worker(plan: str, overrides: Sequence[str], version: str, run_key: str) -> tuple[bool, str]:
-    """Runs the deployment ``promote/on-demand`` and waits: whether the version was promoted, and what was said.
-
-    Raises:
-        TrainingError: no server is configured, it has no such deployment, or the run did not complete.
-    """
-    if not os.environ.get("PREFECT_API_URL"):
-        raise TrainingError("PREFECT_API_URL: --on-worker needs a Prefect server; roundhouse up starts one")
-    _require_servers()
-    from prefect.deployments import run_deployment
-    from prefect.exceptions import ObjectNotFound
-
-    from flows.promote import REFUSED
-
-    given = {"plan": plan, "overrides": list(overrides), "version": version, "run_key": run_key}
-    try:
-        ended = run_deployment("promote/on-demand", parameters=given, as_subflow=False)
-    except ObjectNotFound as error:
-        raise TrainingError("the Prefect server has no promote/on-demand; prefect --no-prompt deploy --all") from error
-    if ended.state is None or not ended.state.is_completed():  # type: ignore[union-attr]
-        raise TrainingError(f"the flow run {ended.name} ended as {ended.state}")  # type: ignore[union-attr]
-    return ended.state.name != REFUSED, ended.state.message or ""  # type: ignore[union-attr]
 
 
 def run_rollback(name: str) -> Promoted:
@@ -139,6 +115,7 @@ def _result(server: EmbeddedPrefect | None, run: Callable[[], State[Any]]) -> An
             said = f"answered {status}; see its log, and {url}/ready for its database"
         raise TrainingError(f"Prefect at {url} {said}") from error
     finally:
+        deliver_reports()
         if server is not None:
             server.settle(flow_run_id)
     if state.is_cancelled():
@@ -146,8 +123,17 @@ def _result(server: EmbeddedPrefect | None, run: Callable[[], State[Any]]) -> An
     return state.result()
 
 
-def _require_servers() -> None:
-    require_mlflow()
+def require_prefect() -> None:
+    """Says early that Prefect's server cannot be reached.
+
+    Raises:
+        TrainingError: one is configured, and does not answer.
+    """
     url = os.environ.get("PREFECT_API_URL")
     if url:
-        require(f"{url.rstrip('/')}/health", "Prefect", "PREFECT_API_URL", TrainingError)
+        require(f"{url.rstrip('/')}/ready", "Prefect", "PREFECT_API_URL", TrainingError)
+
+
+def _require_servers() -> None:
+    require_mlflow()
+    require_prefect()

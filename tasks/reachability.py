@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
+from http import HTTPStatus
+from http.client import HTTPException
 
 from configs.environment import without_secrets
 
@@ -11,18 +13,19 @@ _SECONDS = 5
 
 
 def require(url: str, server: str, variable: str, error: type[Exception]) -> None:
-    """Asks ``url`` once; any answer will do.
+    """Asks ``url`` once; any answer will do, but for one that the server is broken (5xx).
 
     Raises:
-        error: nobody answers.
+        error: nobody answers, or the server is broken.
     """
+    asked = without_secrets(url)
     try:
-        urllib.request.urlopen(url, timeout=_SECONDS).close()
-    except urllib.error.HTTPError:
-        return
-    except (urllib.error.URLError, OSError, ValueError) as failure:
-        reason = getattr(failure, "reason", failure)
+        urllib.request.urlopen(asked, timeout=_SECONDS).close()
+    except (HTTPException, OSError, ValueError) as failure:
+        if isinstance(failure, urllib.error.HTTPError) and failure.code < HTTPStatus.INTERNAL_SERVER_ERROR:
+            return
+        reason = str(getattr(failure, "reason", failure)).strip()
         raise error(
-            f"{server} cannot be reached at {without_secrets(url)} ({reason}); start it, "
+            f"{server} cannot be reached at {asked} ({reason}); start it, "
             f"correct {variable}, or unset it to run without a server"
         ) from failure

@@ -21,6 +21,7 @@ from configs.plan import Plan
 from federated.component import Metrics
 from federated.errors import InputError, RefusedError, TrackingError
 from tasks.reachability import require
+from tasks.watching import tell
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -121,16 +122,24 @@ def patiently(act: Callable[[], Result], cancelled: threading.Event) -> Result:
         TrackingError: the server stays away, or ``cancelled`` is set.
     """
     deadline, pause = time.monotonic() + _PATIENCE_SECONDS, _FIRST_PAUSE_SECONDS
+    waited = False
     while True:
         try:
-            return act()
+            result = act()
         except RefusedError:
             raise
-        except TrackingError:
+        except TrackingError as error:
             remote = environment.tracking_uri().startswith("http")
+            if not waited and remote:
+                tell(f"{error}; trying again for {_PATIENCE_SECONDS / 60:.0f} minutes, rounds wait on disk")
+                waited = True
             if not remote or time.monotonic() + pause > deadline or cancelled.wait(pause):
                 raise
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+        else:
+            if waited:
+                tell("MLflow answers again")
+            return result
 
 
 class TrackedRun:

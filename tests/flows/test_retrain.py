@@ -17,13 +17,13 @@ from configs.plan import Plan
 from federated.errors import InputError, PlanError
 from flows.retrain import retrain
 from flows.train import train
-from flows.watching import watched_by
 from tasks.news import find_new_data
 from tasks.replaying import replay
 from tasks.signing import read_signed, trusted_key
 from tasks.stored import Library
 from tasks.tracking import START
 from tasks.verifying import verify
+from tasks.watching import watched_by
 from tests.flows.test_train import Interrupter, versions_of
 from tests.tasks.test_stored import at, copied, new_home, run_file
 

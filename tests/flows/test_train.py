@@ -17,9 +17,9 @@ from federated.evaluation import evaluate
 from federated.rounds import client_half, initial_state, select, server_half
 from federated.updates import digest
 from flows.train import train
-from flows.watching import Unwatched, watched_by
 from tasks.summary import Summary
 from tasks.training import RoundReport
+from tasks.watching import Unwatched, watched_by
 
 pytestmark = pytest.mark.usefixtures("prefect_api", "home")
 

@@ -14,13 +14,13 @@ from configs.loading import load_plan
 from configs.plan import Plan
 from federated.errors import InputError, TrainingError
 from flows.train import train
-from flows.watching import watched_by
 from tasks.replaying import Replayed, replay
 from tasks.signing import ForgedError, read_signed, signer, trusted_key
 from tasks.store import sha256
 from tasks.stored import Library
 from tasks.tracking import START
 from tasks.verifying import REMOVED
+from tasks.watching import watched_by
 from tests.flows import own_code
 from tests.flows.test_train import Interrupter, small_plan, write_table
 from tests.tasks.test_stored import at, copied, new_home, run_file, stored_file

@@ -14,6 +14,7 @@ from configs.loading import load_plan
 from federated.errors import InputError, TrackingError
 from tasks.tracking import TrackedRun, connect, flatten, open_run, patiently, storing
 from tasks.versions import _listed
+from tasks.watching import Unwatched, watched_by
 
 
 def test_nested_fields_become_dotted_names() -> None:
@@ -141,6 +142,16 @@ def refusing(times: float, error: Exception) -> Callable[[], int]:
     return act
 
 
+class Told(Unwatched):
+    """Keeps what a person is told."""
+
+    def __init__(self) -> None:
+        self.notes_: list[str] = []
+
+    def notes(self, text: str) -> None:
+        self.notes_.append(text)
+
+
 AWAY = TrackingError("MLflow could not store it: connection refused")
 
 
@@ -152,9 +163,14 @@ def remote(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("remote")
 def test_a_server_that_is_away_for_a_while_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    waiting = Waiting(monkeypatch)
-    assert patiently(refusing(7, AWAY), waiting) == 8
+    waiting, told = Waiting(monkeypatch), Told()
+    with watched_by(told):
+        assert patiently(refusing(7, AWAY), waiting) == 8
     assert waiting.pauses == [0.5, 1, 2, 4, 8, 15, 15]
+    assert told.notes_ == [
+        "MLflow could not store it: connection refused; trying again for 10 minutes, rounds wait on disk",
+        "MLflow answers again",
+    ]
 
 
 @pytest.mark.usefixtures("remote")

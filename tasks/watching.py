@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from configs.plan import Plan
-from tasks.training import RoundReport
+if TYPE_CHECKING:
+    from configs.plan import Plan
+    from tasks.training import RoundReport
 
 
 class Watcher(Protocol):
@@ -65,3 +66,13 @@ def watched_by(watcher: Watcher) -> Iterator[None]:
 def watcher() -> Watcher:
     """Who follows the training that runs here."""
     return _watcher.get(Unwatched())
+
+
+def tell(text: str) -> None:
+    """Something that a person should know, to who follows and to the flow run's log."""
+    from prefect import get_run_logger
+    from prefect.exceptions import MissingContextError
+
+    watcher().notes(text)
+    with contextlib.suppress(MissingContextError):
+        get_run_logger().warning(text)
