@@ -16,6 +16,7 @@ from flows.named import run_name
 from flows.promote import promote
 from flows.train import train
 from tasks.news import find_new_data
+from tasks.summary import Summary
 from tasks.tracking import require_mlflow
 
 
@@ -45,6 +46,6 @@ def retrain(plan: Plan | str, overrides: Sequence[str] = (), only_new_data: bool
     get_run_logger().info("new data: %s", "no champion yet" if changed is None else ", ".join(changed))
     # In this flow run, not one of their own: one graph, and a retry goes on where it ended.
     trained = train.fn(resolved)
-    if not trained.is_completed():
+    if not isinstance(trained, Summary):
         return trained
-    return promote.fn(resolved, version=trained.data.model_version)
+    return promote.fn(resolved, version=trained.model_version)

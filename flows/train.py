@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from prefect import flow, get_run_logger, runtime
-from prefect.states import Cancelled, Completed, State
+from prefect.states import Cancelled, State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from configs import environment
@@ -17,6 +17,7 @@ from federated.rounds import ServerState
 from federated.stopping import StopReason
 from federated.updates import Update
 from flows.dead_runs import end_dead
+from flows.named import plan_name
 from flows.one_at_a_time import one_training_of
 from flows.registration import Registration, registration
 from flows.stopwatch import Stopwatch
@@ -38,21 +39,16 @@ from tasks.training import At, RoundReport, Sealed, Training
 from tasks.watching import tell, watcher
 
 
-def _run_name() -> str:
-    plan = runtime.flow_run.parameters["plan"]
-    return plan if isinstance(plan, str) else plan.name
-
-
 @flow(
     name="train",
-    flow_run_name=_run_name,
+    flow_run_name=plan_name,
     persist_result=False,
     # One thread more than training uses: registration runs beside it.
     task_runner=ThreadPoolTaskRunner(max_workers=environment.workers() + 1),  # type: ignore[arg-type]
 )
 def train(
     plan: Plan | str, overrides: Sequence[str] = (), run_key: str = "", accept_change: bool = False
-) -> State[Any]:
+) -> Summary | State[Any]:
     """Trains ``plan`` to its end and registers the model of every round.
 
     ``plan`` is a whole plan, or the name or path of one, which ``overrides`` such as ``rounds=5`` change. A training
@@ -75,23 +71,16 @@ def train(
             training = load_training(resolved).value
             course = begin_or_go_on(training, journal, accept_change, started)
             if isinstance(course, Summary):
-                return _completed(course)
+                return course
             for trouble in journal.damaged:
                 tell(f"{trouble}; going on from the checkpoint before")
             watcher().begins(resolved, training.engine.size, journal.run_key, course.state.round)
             with registration(training, journal) as registering:
                 summary = _train(training, course, registering)
             course.finish(summary)  # last: what is finished is not looked at again
-            return _completed(summary)
+            return summary
     except KeyboardInterrupt:
         return Cancelled(message="stopped by the user")
-
-
-def _completed(summary: Summary) -> State[Any]:
-    said = (
-        f"{summary.rounds} rounds, ended by {summary.stop_reason}; {summary.model_name} version {summary.model_version}"
-    )
-    return Completed(message=said, data=summary)
 
 
 def _train(training: Training, course: Course, registering: Registration) -> Summary:

@@ -79,7 +79,8 @@ def run_on_worker(streams: Streams, deployment: str, given: dict[str, Any], as_j
     if as_json:
         streams.out.file.write(json.dumps(ended._asdict()) + "\n")
     else:
-        streams.out.print(escape(f"{ended.state.lower()}: {ended.message}"), soft_wrap=True, highlight=False)
+        said = f": {ended.message}" if ended.message else ""
+        streams.out.print(escape(ended.state.lower() + said), soft_wrap=True, highlight=False)
     return ended.state
 
 
