@@ -81,7 +81,7 @@ def artifact_root() -> str | None:
 
 def embedded_tracking_uri() -> str:
     """MLflow's database in ``home()``."""
-    return f"sqlite:///{_embedded_database()}"
+    return f"sqlite:///{embedded_database()}"
 
 
 def write_ahead() -> None:
@@ -89,13 +89,13 @@ def write_ahead() -> None:
 
     A commit waits for the disk once in place of three times, and readers and writers do not wait for each other.
     """
-    home().mkdir(parents=True, exist_ok=True)
     in_use = contextlib.suppress(sqlite3.OperationalError)  # it goes on as it is
-    with in_use, contextlib.closing(sqlite3.connect(_embedded_database())) as database:
+    with in_use, contextlib.closing(sqlite3.connect(embedded_database())) as database:
         database.execute("PRAGMA journal_mode=WAL")
 
 
-def _embedded_database() -> Path:
+def embedded_database() -> Path:
+    """The file of MLflow's database in ``home()``."""
     return home() / "mlflow.db"
 
 

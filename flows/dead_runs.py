@@ -7,7 +7,17 @@ from uuid import UUID
 
 from prefect import runtime
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, TaskRunFilter, TaskRunFilterState
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterName,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    TaskRunFilter,
+    TaskRunFilterState,
+)
 from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
@@ -15,16 +25,33 @@ from prefect.states import Crashed
 _ALIVE = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
 
 
-def end_dead(flow_run_ids: Sequence[str]) -> None:
+def end_dead(noted: Sequence[str], run_key: str) -> None:
     """Marks those that seem to run as crashed, and their tasks too.
 
-    Only for a caller that knows that they are dead: the journal of a training is open in one process at a time.
+    They are those that the journal of the training ``noted``; and, where the user gave a ``run_key``, those that were
+    given the same and died before they could be noted. Only for a caller that knows that they are dead: the journal
+    is open in one process at a time.
     """
-    if not flow_run_ids:
+    if not noted and not run_key:
         return
     with get_client(sync_client=True) as client:
-        for flow_run_id in flow_run_ids:
-            _end(client, UUID(flow_run_id))
+        unnoted = _given(client, run_key) if run_key else []
+        for flow_run_id in {*map(UUID, noted), *unnoted}:
+            _end(client, flow_run_id)
+
+
+def _given(client: SyncPrefectClient, run_key: str) -> list[UUID]:
+    """Runs of this flow, on the same plan, that were given the key and seem to run. Deployments' the worker ends."""
+    same = FlowRunFilter(
+        name=FlowRunFilterName(any_=[str(runtime.flow_run.name)]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_ALIVE)),
+    )
+    flow = FlowFilter(name=FlowFilterName(any_=[str(runtime.flow_run.flow_name)]))
+    return [
+        run.id
+        for run in client.read_flow_runs(flow_filter=flow, flow_run_filter=same)
+        if run.deployment_id is None and run.parameters.get("run_key") == run_key and str(run.id) != runtime.flow_run.id
+    ]
 
 
 def _end(client: SyncPrefectClient, flow_run_id: UUID) -> None:

@@ -82,10 +82,16 @@ class Registration:
             self._pending = _Pending(at.round, future)
 
     def _finish_pending(self) -> None:
-        if self._pending is not None:
-            pending, self._pending = self._pending, None
-            self._version = pending.future.result()
-            self._journal.prune(self._keep, pending.round)
+        if self._pending is None:
+            return
+        try:
+            self._version = self._pending.future.result()
+        except Exception:
+            self._pending = None
+            self._waiting.clear()  # no round is registered before those ahead of it
+            raise
+        self._journal.prune(self._keep, self._pending.round)
+        self._pending = None
 
 
 class _Pending:

@@ -67,7 +67,7 @@ def train(
     require_mlflow()
     try:
         with one_training_of(resolved.name), opened(resolved.name, run_key or str(runtime.flow_run.id)) as journal:
-            end_dead(journal.note_attempt(str(runtime.flow_run.id)))
+            end_dead(journal.note_attempt(str(runtime.flow_run.id)), run_key)
             training = load_training(resolved).value
             course = begin_or_go_on(training, journal, accept_change, started)
             if isinstance(course, Summary):

@@ -22,6 +22,7 @@ from federated.errors import InputError, TrainingError
 from roundhouse import child
 from roundhouse.embedded import BATCHED_RECORDING
 from roundhouse.typed import typed
+from tasks import embedded_mlflow
 
 _POOL = "roundhouse"
 _STARTUP_SECONDS = 180
@@ -114,7 +115,8 @@ def run_services(prefect_port: int, mlflow_port: int, console: Console) -> NoRet
 def _start_all(services: Services, prefect_port: int, mlflow_port: int, prefect_url: str, mlflow_url: str) -> None:
     here = ("--host", "127.0.0.1", "--port")
     services.start("prefect-server", "prefect", "server", "start", *here, str(prefect_port))
-    environment.write_ahead()
+    with environment.lock("mlflow"):
+        embedded_mlflow.prepare()
     services.start(
         "mlflow-server", "mlflow", "server", *here, str(mlflow_port), "--workers", "1",
         "--backend-store-uri", environment.embedded_tracking_uri(),

@@ -20,6 +20,7 @@ from configs import environment
 from configs.plan import Plan
 from federated.component import Metrics
 from federated.errors import InputError, RefusedError, TrackingError
+from tasks import embedded_mlflow
 from tasks.reachability import require
 from tasks.watching import tell
 
@@ -71,7 +72,7 @@ def connect() -> MlflowClient:
     # The first client makes the tables.
     with environment.lock("mlflow"), storing("experiments", verb="list"):
         if uri == environment.embedded_tracking_uri():
-            environment.write_ahead()
+            embedded_mlflow.prepare()
         client = mlflow.MlflowClient(uri, registry_uri)
         client.search_experiments(max_results=1)
     return client

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import time
 from typing import Any
+from uuid import UUID
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.states import Running
 
 from configs import environment
-from federated.errors import PlanError
+from federated.errors import PlanError, TrackingError
 from flows.train import train
 from tasks import round_tasks
+from tasks.training import RoundReport
+from tasks.watching import Unwatched, watched_by
 from tests.flows.test_train import client, run_of, small_plan
 
 pytestmark = pytest.mark.usefixtures("prefect_api", "home")
@@ -69,6 +77,64 @@ def test_the_same_run_key_again_goes_on_and_then_gives_the_same_summary(monkeypa
     assert train(small_plan(), run_key="mine") == summary
     runs = client().search_runs([run_of(summary).info.experiment_id], "tags.run_key = 'mine'")
     assert [run.info.status for run in runs] == ["FINISHED"]
+
+
+def test_a_version_that_is_refused_holds_up_those_behind_it_and_each_comes_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from mlflow import MlflowClient
+
+    plan, really, done, waiting = small_plan("rounds=6"), MlflowClient.create_model_version, Done(), list[str]()
+
+    def refuses(self: MlflowClient, *args: Any, **kwargs: Any) -> Any:
+        if kwargs["tags"]["round"] == "2" and not waiting:
+            while len(done.rounds) < 4:  # others wait behind it
+                time.sleep(0.01)
+            waiting.append("refused")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return really(self, *args, **kwargs)
+
+    monkeypatch.setattr(MlflowClient, "create_model_version", refuses)
+    with pytest.raises(TrackingError, match="No space left on device"), watched_by(done):
+        train(plan, run_key="mine")
+    left = [version.tags["round"] for version in client().search_model_versions("name = 'quickstart'")]
+    assert (waiting, left) == (["refused"], ["1"])
+    train(plan, run_key="mine")
+    found = client().search_model_versions("name = 'quickstart'")
+    by_number = sorted(found, key=lambda version: int(version.version))
+    assert [version.tags["round"] for version in by_number] == ["1", "2", "3", "4", "5", "6"]
+    parents = [version.tags.get("parent_version") for version in by_number]
+    assert parents == [None, *(str(version.version) for version in by_number[:-1])]
+
+
+class Done(Unwatched):
+    """Counts rounds."""
+
+    def __init__(self) -> None:
+        self.rounds: list[int] = []
+
+    def round_done(self, report: RoundReport) -> None:
+        self.rounds.append(report.round)
+
+
+def test_a_run_that_was_killed_before_it_was_noted_is_crashed_once_its_key_is_used_again() -> None:
+    dead, other = (seems_to_run("quickstart", key) for key in ("mine", "another"))
+    with get_client(sync_client=True) as prefect:
+        deployment = prefect.create_deployment(prefect.read_flow_run(dead).flow_id, "on-demand")
+        served = prefect.create_flow_run_from_deployment(deployment, parameters={"run_key": "mine"}, name="quickstart")
+        prefect.set_flow_run_state(served.id, Running(), force=True)
+        train(small_plan("rounds=1"), run_key="mine")
+        states = [prefect.read_flow_run(run).state_type for run in (dead, other, served.id)]
+    assert states == ["CRASHED", "RUNNING", "RUNNING"]
+
+
+def seems_to_run(name: str, run_key: str) -> UUID:
+    """A flow run of a process that is no more."""
+    given = {"plan": small_plan().model_dump(mode="json"), "run_key": run_key}
+    with get_client(sync_client=True) as prefect:
+        run = prefect.create_flow_run(train, name=name, parameters=given, state=Running())
+        prefect.set_flow_run_state(run.id, Running(), force=True)
+    return run.id
 
 
 def test_a_run_key_goes_on_with_another_plan_only_when_told_to() -> None:

@@ -161,6 +161,14 @@ def remote(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
 
 
+def test_a_database_that_a_killed_process_has_half_made_is_made_again(home: Path) -> None:
+    (home / "mlflow.db").unlink(missing_ok=True)
+    for left in ("mlflow.db.new", "mlflow.db.new-journal"):
+        (home / left).write_bytes(b"half a database")
+    assert connect().search_experiments()[0].name == "Default"
+    assert not list(home.glob("mlflow.db.new*"))
+
+
 @pytest.mark.usefixtures("remote")
 def test_a_server_that_is_away_for_a_while_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     waiting, told = Waiting(monkeypatch), Told()
