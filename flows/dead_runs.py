@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -22,6 +23,9 @@ from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
+from configs.plan import Plan
+from tasks.tracking import end_killed, unfinished
+
 _ALIVE = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
 
 
@@ -38,6 +42,23 @@ def end_dead(noted: Sequence[str], run_key: str) -> None:
         unnoted = _given(client, run_key) if run_key else []
         for flow_run_id in {*map(UUID, noted), *unnoted}:
             _end(client, flow_run_id)
+
+
+def end_abandoned(plan: Plan) -> None:
+    """Ends trainings of a plan, here and in MLflow, whose worker died with its machine.
+
+    Only for the run of a deployment that holds the place of its plan: no other deployed training of it can be alive.
+
+    Raises:
+        TrackingError: MLflow cannot be read.
+    """
+    for run_id, flow_run_id in unfinished(plan).items():
+        if flow_run_id == str(runtime.flow_run.id):
+            continue
+        with get_client(sync_client=True) as client, contextlib.suppress(ObjectNotFound):  # another server's
+            if client.read_flow_run(UUID(flow_run_id)).deployment_id is not None:
+                _end(client, UUID(flow_run_id))
+                end_killed(run_id)
 
 
 def _given(client: SyncPrefectClient, run_key: str) -> list[UUID]:
@@ -59,7 +80,7 @@ def _end(client: SyncPrefectClient, flow_run_id: UUID) -> None:
         found = client.read_flow_run(flow_run_id)
     except ObjectNotFound:
         return  # another server's
-    crashed = Crashed(message=f"its process ended; flow run {runtime.flow_run.id} goes on")
+    crashed = Crashed(message=f"its process ended; flow run {runtime.flow_run.id} found it so")
     if found.state is not None and found.state.type in _ALIVE:
         client.set_flow_run_state(flow_run_id, crashed, force=True)
     tasks = client.read_task_runs(

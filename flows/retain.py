@@ -10,8 +10,8 @@ from configs.loading import resolve_plan
 from configs.plan import Plan
 from flows.named import run_name
 from flows.one_at_a_time import one_promotion_of
+from flows.waiting import await_mlflow
 from tasks.retaining import remove_weights
-from tasks.tracking import require_mlflow
 
 
 @flow(name="retain", flow_run_name=run_name, persist_result=False)
@@ -23,7 +23,7 @@ def retain(plan: Plan | str, overrides: Sequence[str] = ()) -> list[str]:
         TrackingError: MLflow or the artifact store refused.
     """
     resolved = resolve_plan(plan, overrides)
-    require_mlflow()
+    await_mlflow()
     with one_promotion_of(resolved.name):  # no alias moves to a version while its weights go
         removed = remove_weights(resolved)
     get_run_logger().info("weights removed from %d versions: %s", len(removed), ", ".join(removed) or "none")

@@ -16,11 +16,12 @@ from configs.plan import Plan
 from federated.rounds import ServerState
 from federated.stopping import StopReason
 from federated.updates import Update
-from flows.dead_runs import end_dead
+from flows.dead_runs import end_abandoned, end_dead
 from flows.named import plan_name
 from flows.one_at_a_time import one_training_of
 from flows.registration import Registration, registration
 from flows.stopwatch import Stopwatch
+from flows.waiting import await_mlflow
 from tasks.baselines import Baseline, pooled, train_baselines
 from tasks.course import Course, begin_or_go_on, opened
 from tasks.loading import load_training
@@ -34,7 +35,6 @@ from tasks.round_tasks import (
     train_clients,
 )
 from tasks.summary import Summary, publish_summary, summarise
-from tasks.tracking import require_mlflow
 from tasks.training import At, RoundReport, Sealed, Training
 from tasks.watching import tell, watcher
 
@@ -64,9 +64,11 @@ def train(
     """
     started = time.monotonic()
     resolved = resolve_plan(plan, overrides)
-    require_mlflow()
+    await_mlflow()
     try:
         with one_training_of(resolved.name), opened(resolved.name, run_key or str(runtime.flow_run.id)) as journal:
+            if runtime.deployment.id is not None:
+                end_abandoned(resolved)
             end_dead(journal.note_attempt(str(runtime.flow_run.id)), run_key)
             training = load_training(resolved).value
             course = begin_or_go_on(training, journal, accept_change, started)

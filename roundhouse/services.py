@@ -19,7 +19,7 @@ from rich.console import Console
 
 from configs import environment
 from federated.errors import InputError, TrainingError
-from roundhouse import child
+from roundhouse import child, worker_folder
 from roundhouse.embedded import BATCHED_RECORDING
 from roundhouse.typed import typed
 from tasks import embedded_mlflow
@@ -135,6 +135,7 @@ def _environment(prefect_url: str, mlflow_url: str) -> dict[str, str]:
     environment.prefect_home().mkdir(parents=True, exist_ok=True)
     return BATCHED_RECORDING | {
         "ROUNDHOUSE_HOME": str(home),
+        worker_folder.VARIABLE: str(Path.cwd()),
         "PREFECT_HOME": str(environment.prefect_home()),
         "PREFECT_API_URL": f"{prefect_url}/api",
         # In memory, the default, a restart of the server ends every training that holds its plan's place.

@@ -28,6 +28,9 @@ from tasks.versions import CANDIDATE, CHAMPION, PREVIOUS
 PROMOTED_AT = "promoted_at"
 """The tag of a version that was ever a champion."""
 
+JUDGED = "gates"
+"""The tag of a version that says how its gates were: passed, or refused."""
+
 _MODEL = "data/model.keras"
 _LATENCY_ROWS = 32
 _DESCRIPTION, _TAG = 5000, 4000  # characters that MLflow holds
@@ -123,7 +126,7 @@ def judge_candidate(
     )
     library = Library()
     tags = {
-        "gates": "passed" if decision.passed else "refused",
+        JUDGED: "passed" if decision.passed else "refused",
         "gates_reasons": "; ".join(reasons(decision))[:_TAG],
         "gates_at": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ}",
     }

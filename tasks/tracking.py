@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _PARAMS_A_BATCH = 100
 _RUN_KEY = "run_key"
 
+FLOW_RUN = "prefect.flow_run_id"
+"""The tag of a run that names the flow run of its latest attempt."""
+
 START = "round-0.json"
 """The artifact of a run that has the record of its start."""
 _PARAM_LENGTH = 6000  # MLflow's limit
@@ -185,7 +188,7 @@ def open_run(plan: Plan, run_key: str, flow_run_id: str) -> TrackedRun:
     Raises:
         TrackingError: MLflow cannot be reached or cannot store it.
     """
-    tags = {"prefect.flow_run_id": flow_run_id, "plan_sha256": plan.digest(), **_git_commit()}
+    tags = {FLOW_RUN: flow_run_id, "plan_sha256": plan.digest(), **_git_commit()}
     with storing("a new run"):
         client = connect()
         experiment_id = _experiment(client, plan.name)
@@ -206,6 +209,31 @@ def open_run(plan: Plan, run_key: str, flow_run_id: str) -> TrackedRun:
         tracked.close("FAILED")
         raise
     return tracked
+
+
+def unfinished(plan: Plan) -> dict[str, str]:
+    """The MLflow runs of trainings of a plan that are RUNNING, and the Prefect flow run of each.
+
+    Raises:
+        TrackingError: MLflow cannot be read.
+    """
+    client = connect()
+    with storing(f"runs of {plan.name}", verb="list"):
+        experiment = client.get_experiment_by_name(plan.name)
+        if experiment is None:
+            return {}
+        found = client.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'")
+    return {run.info.run_id: run.data.tags[FLOW_RUN] for run in found if FLOW_RUN in run.data.tags}
+
+
+def end_killed(run_id: str) -> None:
+    """Ends the run of a training whose process is no more.
+
+    Raises:
+        TrackingError: MLflow refused.
+    """
+    with storing("the end of a run"):
+        connect().set_terminated(run_id, "KILLED")
 
 
 def plan_yaml(plan: Plan) -> str:

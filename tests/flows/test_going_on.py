@@ -16,6 +16,7 @@ from configs import environment
 from federated.errors import PlanError, TrackingError
 from flows.train import train
 from tasks import round_tasks
+from tasks.tracking import open_run
 from tasks.training import RoundReport
 from tasks.watching import Unwatched, watched_by
 from tests.flows.test_train import client, run_of, small_plan
@@ -126,6 +127,23 @@ def test_a_run_that_was_killed_before_it_was_noted_is_crashed_once_its_key_is_us
         train(small_plan("rounds=1"), run_key="mine")
         states = [prefect.read_flow_run(run).state_type for run in (dead, other, served.id)]
     assert states == ["CRASHED", "RUNNING", "RUNNING"]
+
+
+def test_trainings_whose_machine_died_are_ended_by_the_next_one_that_is_deployed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plan, here = small_plan("rounds=1"), seems_to_run("quickstart", "mine")
+    with get_client(sync_client=True) as prefect:
+        deployment = prefect.create_deployment(prefect.read_flow_run(here).flow_id, "on-demand")
+        there = prefect.create_flow_run_from_deployment(deployment, name="quickstart").id
+        prefect.set_flow_run_state(there, Running(), force=True)
+        left = {run: open_run(plan, f"of {run}", str(run)).run_id for run in (here, there)}
+        monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", str(deployment))
+        own = train(plan)
+        states = [prefect.read_flow_run(run).state_type for run in (here, there)]
+    assert states == ["RUNNING", "CRASHED"]
+    assert [client().get_run(left[run]).info.status for run in (here, there)] == ["RUNNING", "KILLED"]
+    assert run_of(own).info.status == "FINISHED"
 
 
 def seems_to_run(name: str, run_key: str) -> UUID:

@@ -11,10 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 
-from configs.loading import load_plan
+from configs.loading import load_plan, resolve_plan
 from configs.plan import Plan
 from federated.errors import InputError, PlanError
+from flows.promote import promote
 from flows.retrain import retrain
 from flows.train import train
 from tasks.news import find_new_data
@@ -145,6 +148,53 @@ def test_what_came_out_is_refused_where_a_gate_refuses_it(table: Path) -> None:
     assert aliases() == {"champion": "2", "candidate": "3"}
 
 
+@pytest.mark.parametrize("only_new_data", [True, False])
+def test_what_was_refused_is_not_trained_again_until_something_changes(table: Path, only_new_data: bool) -> None:
+    write(table, [*ROWS, *rows_of("b", 20, seed=1)])
+    plan = sites_plan(table, "rounds=1", "promotion.gates=[{kind: at_least, metric: accuracy, value: 2}]")
+    assert retrain(plan, return_state=True).name == "Refused"
+    state = retrain(plan, only_new_data=only_new_data, return_state=True)
+    assert (state.type.value, state.name) == ("COMPLETED", "Skipped")
+    assert state.message == (
+        "version 3 comes from this champion, plan and data already; roundhouse promote sites says what keeps it from "
+        "being the champion"
+    )
+    longer = plan.model_copy(update={"rounds": 2})
+    assert retrain(longer, only_new_data=only_new_data, return_state=True).name == "Refused"
+    write(table, [*ROWS, *rows_of("b", 21, seed=1)])
+    assert retrain(longer, only_new_data=only_new_data, return_state=True).name == "Refused"
+    assert aliases()["champion"] == "2"
+
+
+def test_what_was_trained_and_not_judged_is_trained_again(table: Path) -> None:
+    """So that a run that died between its training and its promotion promotes when it is retried."""
+    write(table, [*ROWS, *rows_of("b", 20, seed=1)])
+    plan = sites_plan(table, "rounds=1", "start={kind: champion}")
+    train(plan)
+    assert find_new_data.fn(plan) == (["b"], None)
+    assert retrain(plan, return_state=True).name == "Promoted"
+
+
+@pytest.mark.parametrize("deployed", [True, False])
+def test_a_promotion_that_a_person_must_approve_is_a_run_of_its_own(table: Path, deployed: bool) -> None:
+    write(table, [*ROWS, *rows_of("b", 20, seed=1)])
+    plan = sites_plan(table, "rounds=1", "promotion.approval=true")
+    with get_client(sync_client=True) as api:
+        if deployed:
+            api.create_deployment(api.create_flow(promote), "on-demand", enforce_parameter_schema=False)
+        state = retrain(plan, return_state=True)
+        assert (state.type.value, state.name) == ("COMPLETED", "Candidate")
+        assert aliases() == {"champion": "2", "candidate": "3"}
+        if not deployed:
+            assert state.message == "version 3 waits for approval: there is no promote/on-demand"
+            return
+        name = state.message.removeprefix("version 3 waits for approval, in flow run ")
+        (asked,) = api.read_flow_runs(flow_run_filter=FlowRunFilter(name=FlowRunFilterName(any_=[name])))
+        api.delete_deployment(asked.deployment_id)
+    assert asked.parameters["version"] == "3"
+    assert Plan.model_validate(asked.parameters["plan"]) == resolve_plan(plan, ["start={kind: champion}"])
+
+
 def test_it_trains_without_new_data_where_it_is_told_to(table: Path) -> None:
     state = retrain(sites_plan(table, "rounds=1"), only_new_data=False, return_state=True)
     assert state.name == "Promoted"
@@ -183,12 +233,12 @@ def without(site: str) -> list[Row]:
 )  # fmt: skip
 def test_the_clients_whose_rows_have_changed_are_named(table: Path, rows: list[Row], changed: list[str]) -> None:
     write(table, rows)
-    assert find_new_data.fn(sites_plan(table)) == changed
+    assert find_new_data.fn(sites_plan(table)).changed == changed
 
 
 @pytest.mark.parametrize("override", ["algorithm.seed=8", "holdout.test=0.3", "scaling={kind: as_is}", "rounds=9"])
 def test_another_way_to_train_is_no_new_data(table: Path, override: str) -> None:
-    assert find_new_data.fn(sites_plan(table, override)) == []
+    assert find_new_data.fn(sites_plan(table, override)).changed == []
 
 
 def test_rows_that_a_training_went_on_with_are_not_new(table: Path) -> None:
@@ -198,17 +248,17 @@ def test_rows_that_a_training_went_on_with_are_not_new(table: Path) -> None:
     write(table, [*ROWS, *rows_of("b", 20, seed=1)])
     train(plan, run_key="resumed", accept_change=True)
     Library().client.set_registered_model_alias("resumed", "champion", "3")
-    assert find_new_data.fn(plan) == []
+    assert find_new_data.fn(plan).changed == []
 
 
 def test_rows_that_carry_no_clients_name_are_all_one_clients(table: Path) -> None:
     dealt = ["data.client=null", "data.features=[height, weight]", "partition={kind: iid, clients: 3}"]
     plan = sites_plan(table, "name=dealt", *dealt)
-    assert find_new_data.fn(plan) is None
+    assert find_new_data.fn(plan).changed is None
     retrain(plan)
-    assert find_new_data.fn(plan) == []
+    assert find_new_data.fn(plan).changed == []
     write(table, [*ROWS, *rows_of("b", 1, seed=1)])
-    assert find_new_data.fn(plan) == ["all rows"]
+    assert find_new_data.fn(plan).changed == ["all rows"]
 
 
 def test_what_is_recorded_of_rows_tells_nobody_which_they_are(table: Path) -> None:
