@@ -3,7 +3,7 @@
 #
 #   PREFECT_API_URL=… MLFLOW_TRACKING_URI=… ci/deploy.sh PLAN [RUN-KEY [PATH=VALUE …]]
 #
-# A worker for the pool must run where the data are. The same run key twice trains once.
+# A worker for the pool must run where the data are, with this commit installed. The same run key twice trains once.
 # Exit code: 0 promoted, 3 refused by a gate, anything else: something failed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -19,6 +19,7 @@ for change in "$@"; do sets+=(--set "$change"); done
 
 echo "== plans"
 "$bin/roundhouse" plans
+"$bin/roundhouse" check "$plan" "${sets[@]}" --no-data
 echo "== deploy"
 "$bin/prefect" --no-prompt deploy --all
 echo "== train $plan, run key $run_key"

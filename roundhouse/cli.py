@@ -70,6 +70,7 @@ def train(
 def check(
     plan: PlanArgument,
     set_: SetOption = [],  # noqa: B006
+    no_data: Annotated[bool, typer.Option("--no-data", help="The plan alone, where the data are not.")] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -80,7 +81,7 @@ def check(
         from roundhouse.estimate import estimate
 
         loaded = load_plan(plan, set_)
-        cost = estimate(loaded, loaded.federation())._asdict()
+        cost = {} if no_data else estimate(loaded, loaded.federation())._asdict()
         resolved = loaded.model_dump(mode="json")
         if as_json:
             streams.out.file.write(json.dumps({"plan": resolved, "estimate": cost}) + "\n")

@@ -17,6 +17,8 @@ from tests.chaos.attempts import Training
 from tests.chaos.plans import ROUNDS, TRIALS
 from tests.chaos.trials import Outcome
 
+_KILLS = 30  # at least, in all trials together
+
 
 def main() -> None:
     """Exit code 1 where anything is not as it should be."""
@@ -29,6 +31,9 @@ def main() -> None:
     outcomes = {name: _tried(name, folder, undisturbed) for name in asked}
     harms = [harm for outcome in outcomes.values() for harm in outcome.harms]
     wrong = [f"{name}: {text}" for name, outcome in outcomes.items() for text in outcome.wrong]
+    kills = sum(harm.was_kill for harm in harms)
+    if asked == list(TRIALS) and kills < _KILLS:
+        wrong.append(f"{kills} kills, fewer than {_KILLS}")
     minutes = f"{(time.monotonic() - began) / 60:.1f} minutes"
     print("\n".join(["", report.table(harms), "", report.sums(harms), "", minutes]))
     if wrong or any(harm.lost or harm.duplicates for harm in harms):

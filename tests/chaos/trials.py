@@ -135,12 +135,14 @@ def _attack(training: Training, attacks: Sequence[Attack], undisturbed: Training
         twice.append(len(books.read(training).duplicates))
     following = list(zip(attacks, training.attempts[1:], itertools.pairwise(twice), strict=False))
     harms = [_harm(attack, attempt, after - before) for attack, attempt, (before, after) in following]
+    fired = sum(attempt.was_killed for attempt in training.attempts)
+    unfired = [f"{attack.point} {attack.number} never happened, nor what follows it" for attack in attacks[fired:][:1]]
     unsaid = [
         f"after {attack.point} the state was {attack.damage.__name__}, and the training did not say so"
         for attack, attempt, _ in following
         if attack.damage is not damage.none and "going on from the checkpoint before" not in attempt.printed
     ]
-    return Outcome(harms, unsaid + wrong_with(training, undisturbed))
+    return Outcome(harms, unfired + unsaid + wrong_with(training, undisturbed))
 
 
 def _harm(attack: Attack, following: Attempt, twice: int) -> Harm:

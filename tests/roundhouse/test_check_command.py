@@ -34,6 +34,15 @@ def test_check_gives_programs_the_plan_and_the_estimate(home: Path) -> None:
     assert estimate["bytes_up"] == estimate["bytes_down"] == 10 * 4 * 4810
 
 
+def test_check_without_data_takes_the_plan_for_what_it_says(home: Path) -> None:
+    absent = ("csv-template", "--no-data", "--set", "data.path=/nowhere/table.csv")
+    done = roundhouse(home, "check", *absent)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "path: /nowhere/table.csv" in done.stdout
+    assert "parameters" not in done.stdout
+    assert roundhouse(home, "check", *absent, "--set", "rounds=0").returncode == 2
+
+
 def test_plans_lists_every_plan_that_ships(home: Path) -> None:
     listed = roundhouse(home, "plans").stdout
     for name in ("quickstart", "breast-cancer", "linear-regression", "csv-template"):

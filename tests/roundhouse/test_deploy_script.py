@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
+from prefect.utilities.importtools import import_object
 
 from configs.loading import load_plan
+from federated.errors import InputError
 from flows.drift import DRIFTED
 from tests.flows.test_train import commit_of_this_checkout
 
@@ -72,8 +74,9 @@ def after(called: list[str], option: str) -> list[str]:
 def test_a_delivery_lints_deploys_trains_and_promotes_in_this_order(tmp_path: Path) -> None:
     done = deliver(tmp_path, "quickstart", "ci-7")
     assert done.code == 0, done.written
-    plans, deploy, training, promotion = done.called
+    plans, check, deploy, training, promotion = done.called
     assert plans == ["roundhouse", "plans"]
+    assert check == ["roundhouse", "check", "quickstart", "--no-data"]
     assert deploy == ["prefect", "--no-prompt", "deploy", "--all"]
     assert training == ["roundhouse", "train", "quickstart", "--run-key", "ci-7", "--on-worker"]
     assert promotion == ["roundhouse", "promote", "quickstart", "--run-key", "ci-7", "--on-worker"]
@@ -81,19 +84,19 @@ def test_a_delivery_lints_deploys_trains_and_promotes_in_this_order(tmp_path: Pa
 
 def test_changes_of_the_plan_reach_the_training_and_the_promotion(tmp_path: Path) -> None:
     changes = ["rounds=2", "promotion.gates=[{kind: at_least, metric: accuracy, value: 0.9}]", "description=two words"]
-    _, _, training, promotion = deliver(tmp_path, "quickstart", "ci-7", *changes).called
-    assert after(training, "--set") == after(promotion, "--set") == changes
+    _, check, _, training, promotion = deliver(tmp_path, "quickstart", "ci-7", *changes).called
+    assert after(check, "--set") == after(training, "--set") == after(promotion, "--set") == changes
 
 
 @pytest.mark.skipif(commit_of_this_checkout() is None, reason="no git repository")
 def test_without_a_run_key_it_is_the_commits(tmp_path: Path) -> None:
     done = deliver(tmp_path, "quickstart")
-    assert after(done.called[2], "--run-key") == [f"ci-{commit_of_this_checkout()[:12]}"]  # type: ignore[index]
+    assert after(done.called[3], "--run-key") == [f"ci-{commit_of_this_checkout()[:12]}"]  # type: ignore[index]
 
 
 @pytest.mark.parametrize(
     ("step", "code", "steps"),
-    [("plans", 2, 1), ("deploy --all", 1, 2), ("train", 1, 3), ("promote", 1, 4), ("promote", 3, 4)],
+    [("plans", 2, 1), ("check", 2, 2), ("deploy --all", 1, 3), ("train", 1, 4), ("promote", 1, 5), ("promote", 3, 5)],
 )
 def test_a_step_that_fails_is_the_last_and_its_code_the_scripts(
     tmp_path: Path, step: str, code: int, steps: int
@@ -154,6 +157,19 @@ def test_what_starts_by_itself_is_given_all_that_the_flow_needs(deployment: dict
         parameters = own | starter.get("parameters", {})
         inspect.signature(flow.fn).bind(**parameters)
         assert load_plan(flow.validate_parameters(parameters)["plan"])
+
+
+def test_runs_start_in_the_workers_folder_whoever_deployed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (step,) = yaml.safe_load((ROOT / "prefect.yaml").read_text())["pull"]
+    (name,) = step
+    enter = import_object(name)
+    monkeypatch.delenv("ROUNDHOUSE_FOLDER", raising=False)
+    assert enter() == {"directory": str(ROOT)}
+    monkeypatch.setenv("ROUNDHOUSE_FOLDER", str(tmp_path))
+    assert enter() == {"directory": str(tmp_path)}
+    monkeypatch.setenv("ROUNDHOUSE_FOLDER", str(tmp_path / "absent"))
+    with pytest.raises(InputError, match="ROUNDHOUSE_FOLDER: set it where the worker runs"):
+        enter()
 
 
 def test_deployments_are_told_apart_by_flow_and_name() -> None:

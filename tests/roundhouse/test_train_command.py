@@ -103,14 +103,30 @@ def test_sigterm_ends_it_as_killed(warm_home: Path) -> None:
     assert rows(warm_home / "mlflow.db", "select status from runs") == [("KILLED",)]
 
 
-def test_two_first_trainings_at_a_time_both_end_well(tmp_path: Path) -> None:
+def test_two_first_trainings_of_one_plan_at_a_time_leave_one_consistent_registry(tmp_path: Path) -> None:
     home = tmp_path / "fresh"
     home.mkdir()
-    others = ("--set", "baselines=false", "--set", "rounds=2")
-    both = [Running(home, "train", name, *others) for name in ("quickstart", "linear-regression")]
+    small = ("--set", "baselines=false", "--set", "rounds=3")
+    both = [Running(home, "train", "quickstart", *small, "--run-key", key) for key in ("one", "other")]
     for running in both:
         assert running.process.wait(timeout=120) == 0, running.printed
     assert rows(home / "mlflow.db", "select status, count(*) from runs group by status") == [("FINISHED", 2)]
+    tags = "select v.version, t.value from model_versions v join model_version_tags t using (name, version)"
+    of = {name: dict(rows(home / "mlflow.db", f"{tags} where t.key = '{name}'")) for name in TAGS}
+    assert sorted(of["round"]) == [1, 2, 3, 4, 5, 6]
+    for key in ("one", "other"):
+        own = [version for version in sorted(of["round"]) if of["run_key"][version] == key]
+        assert [of["round"][version] for version in own] == ["1", "2", "3"]
+        assert [of["parent_version"].get(version) for version in own] == [None, *map(str, own[:-1])]
+    weights = [{of["weights_sha256"][version] for version in of["round"] if of["round"][version] == n} for n in "123"]
+    assert [len(found) for found in weights] == [1, 1, 1]  # the same plan: the same bits
+    aliases = dict(rows(home / "mlflow.db", "select alias, version from registered_model_aliases"))
+    assert aliases.keys() == {"candidate"}
+    assert of["round"][aliases["candidate"]] == "3"
+    assert all(roundhouse(home, "verify", f"quickstart/{version}").returncode == 0 for version in (5, 6))
+
+
+TAGS = ("round", "run_key", "parent_version", "weights_sha256")
 
 
 def test_models_are_listed_after_a_training_that_registered_none(warm_home: Path) -> None:

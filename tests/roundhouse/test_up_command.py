@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -284,10 +285,23 @@ def test_a_promotion_on_the_worker_that_a_gate_refuses_ends_with_3(up: Up) -> No
 
 @pytest.mark.slow
 def test_a_delivery_whose_training_fails_ends_there_and_says_why(up: Up) -> None:
-    done = Delivery(up, "failing").run("ci-1", "rounds=0")
+    done = Delivery(up, "failing").run("ci-1", "algorithm.local.optimizer.learning_rate=1.0e+30")
     assert done.returncode not in (0, 3), done.stdout + done.stderr
-    assert "rounds: input should be greater than or equal to 1, got 0" in done.stderr
+    assert "round 1: 0 usable updates" in done.stderr
     assert "== promote" not in done.stdout
+
+
+@pytest.mark.slow
+def test_runs_do_not_need_the_folder_that_deployed_them(up: Up, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copy(Path(__file__).parents[2] / "prefect.yaml", elsewhere)
+    deploy = [Path(sys.executable).parent / "prefect", "--no-prompt", "deploy", "--all"]
+    subprocess.run(deploy, cwd=elsewhere, env=environment(up.home, up.servers), check=True, capture_output=True)
+    shutil.rmtree(elsewhere)
+    small = ("--set", "rounds=1", "--set", "baselines=false")
+    done = roundhouse(up.home, "train", "linear-regression", *small, "--on-worker", extra=up.servers)
+    assert (done.returncode, done.stdout) == (0, "completed\n"), done.stderr
 
 
 @pytest.mark.slow
