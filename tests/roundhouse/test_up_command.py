@@ -137,9 +137,10 @@ def test_prefect_deploy_puts_the_schedules_the_trigger_and_the_limits_on_the_ser
     deployments = up.deployments
     on_demand = {f"{flow}/on-demand" for flow in ("train", "promote", "rollback", "retain")}
     assert set(deployments) == {"retrain/quickstart", "drift/quickstart"} | on_demand
-    crons = {name: [own["schedule"]["cron"] for own in found["schedules"]] for name, found in deployments.items()}
-    scheduled = {"retrain/quickstart": ["0 2 * * *"], "drift/quickstart": ["0 */6 * * *"]}
-    assert crons == {name: [] for name in on_demand} | scheduled
+    schedules = {name: [own["schedule"] for own in found["schedules"]] for name, found in deployments.items()}
+    when = {name: [own.get("cron") or own["interval"] for own in found] for name, found in schedules.items()}
+    scheduled = {"retrain/quickstart": ["0 2 * * *"], "drift/quickstart": [6 * 3600]}
+    assert when == {name: [] for name in on_demand} | scheduled
     for name in scheduled:
         assert deployments[name]["parameters"] == {"plan": "quickstart"}
         assert deployments[name]["global_concurrency_limit"]["limit"] == 1
