@@ -90,7 +90,7 @@ class Plan(Component):
         federation = federate(self.data.load(), self.partition, self.holdout, self.scaling, self.algorithm.seed)
         self.check_clients(len(federation.clients))
         self._check_metric(federation)
-        self.model.check(federation.classes)
+        self.model.check(federation.inputs, federation.classes)
         return federation
 
     def digest(self) -> str:

@@ -14,10 +14,10 @@ from federated.component import Vector
 from federated.data import Client, Split
 from federated.engine import Fitted, Scores
 from federated.local_optimizers import LocalTraining
+from models.architecture import Model, Shape, build_seeded
 from models.layout import Layout
 from models.local_loop import LocalLoop
 from models.objectives import objective
-from models.specs import Model, Shape, build_seeded
 
 _SCORED_ROWS = 4096  # rows scored in one call: bounds memory
 

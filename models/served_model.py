@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from federated.component import Vector
 from federated.scaling import Affine
+from models.architecture import Model, Shape, build_seeded
 from models.keras_file import KerasFile
 from models.layout import Layout, variables
 from models.objectives import objective
-from models.specs import Model, Shape, build_seeded
 
 
 class ServedModel:

@@ -11,8 +11,9 @@ from federated.component import Vector
 from federated.data import Split
 from federated.engine import Fitted
 from federated.local_optimizers import Adam, AnyLocalOptimizer, LocalTraining, Sgd
+from models.architecture import Model, output_units
 from models.keras_engine import KerasEngine
-from models.specs import CustomModel, Linear, Logistic, Mlp, Model, output_units
+from models.specs import CustomModel, Linear, Logistic, Mlp
 from tests.models.samples import batches, classified, fill, flat, orders, valued, weights
 
 ROWS, FEATURES, CLASSES, SEED = 10, 3, 3, 5

@@ -9,9 +9,10 @@ import pytest
 from federated.component import Vector
 from federated.data import Split
 from federated.local_optimizers import LocalTraining, Sgd
+from models.architecture import output_units
 from models.keras_engine import KerasEngine
 from models.layout import Layout
-from models.specs import CustomModel, Linear, Logistic, Mlp, output_units
+from models.specs import CustomModel, Linear, Logistic, Mlp
 from tests.models.samples import classified, fill, flat, valued, weights
 
 FEATURES, CLASSES, WIDTH = 3, 3, 4

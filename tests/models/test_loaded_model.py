@@ -11,10 +11,11 @@ import pytest
 from federated.data import Split
 from federated.errors import TrainingError
 from federated.scaling import Affine
+from models.architecture import Model
 from models.keras_engine import KerasEngine
 from models.loaded_model import LoadedModel
 from models.served_model import ServedModel
-from models.specs import CustomModel, Linear, Logistic, Mlp, Model
+from models.specs import CustomModel, Linear, Logistic, Mlp
 from tests.models.samples import classified, valued, weights
 
 FEATURES = 3

@@ -12,8 +12,9 @@ from pydantic import ValidationError
 from federated.component import Vector
 from federated.errors import PlanError
 from federated.local_optimizers import AnyLocalOptimizer, CustomOptimizer, LocalTraining, Sgd
+from models.architecture import output_units
 from models.keras_engine import KerasEngine
-from models.specs import CustomModel, Logistic, output_units
+from models.specs import CustomModel, Logistic
 from tests.models.samples import classified, fill, flat, orders, weights
 
 ROWS, FEATURES, CLASSES, SEED = 7, 2, 3, 5

@@ -16,8 +16,9 @@ from federated.data import Client, Split, concatenate
 from federated.engine import Fitted
 from federated.local_optimizers import Adam, LocalTraining, Sgd
 from federated.updates import digest
+from models.architecture import output_units
 from models.keras_engine import KerasEngine
-from models.specs import CustomModel, Linear, Logistic, Mlp, output_units
+from models.specs import CustomModel, Linear, Logistic, Mlp
 from tests.models.samples import classified, valued, weights
 
 FEATURES, CLASSES = 6, 3

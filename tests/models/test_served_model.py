@@ -8,9 +8,10 @@ import pytest
 
 from federated.data import Split
 from federated.scaling import Affine, Standardize
+from models.architecture import output_units
 from models.keras_engine import KerasEngine
 from models.served_model import ServedModel
-from models.specs import CustomModel, Linear, Logistic, Mlp, output_units
+from models.specs import CustomModel, Linear, Logistic, Mlp
 from tests.models.samples import weights
 
 FEATURES, ROWS = 3, 6

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from federated.errors import PlanError
+from models.architecture import output_units
 from models.keras_engine import KerasEngine
-from models.specs import CustomModel, Linear, Logistic, Mlp, output_units
+from models.specs import CustomModel, Linear, Logistic, Mlp
 
 SHAPES = [(1,), (7,), (8, 8, 1), (2, 3, 4)]
 ARCHITECTURES = [
@@ -39,10 +40,12 @@ def test_two_classes_need_one_logit_and_more_one_each(classes, units):
 LIGHT = """
 import sys
 from configs.loading import load_plan, shipped
-from models.specs import Linear, Logistic, Mlp
+from models.specs import Cnn, Gru, Linear, Logistic, Mlp, Recommender, ResNet
 for name in shipped():
     load_plan(name)
 Linear().parameters((3,), None), Logistic().parameters((3,), 3), Mlp().parameters((3,), 2)
+Cnn().parameters((28, 28, 1), 10), ResNet().parameters((28, 28, 1), 10), Gru().parameters((9, 2), None)
+Recommender(users=3, items=4).parameters((2,), None)
 heavy = ("tensorflow", "keras", "prefect", "mlflow", "pandas", "sklearn")
 print(*sorted(name for name in heavy if name in sys.modules))
 """
@@ -63,13 +66,13 @@ def test_a_plan_is_read_and_its_parameters_counted_without_a_heavy_import():
 )
 def test_a_model_for_the_other_kind_of_target_is_refused(spec, classes, complaint):
     with pytest.raises(PlanError) as refusal:
-        spec.check(classes)
+        spec.check((3,), classes)
     assert str(refusal.value) == complaint
 
 
 @pytest.mark.parametrize(("spec", "classes"), ARCHITECTURES)
 def test_a_model_for_this_kind_of_target_is_taken(spec, classes):
-    spec.check(classes)
+    spec.check((3,), classes)
 
 
 def stack(inputs, *layers):

@@ -1,0 +1,68 @@
+"""What every architecture of a plan is."""
+
+from __future__ import annotations
+
+import random
+import threading
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from federated.component import Component
+from federated.errors import PlanError
+
+if TYPE_CHECKING:
+    import keras
+
+Shape = tuple[int, ...]
+
+_BUILDING = threading.Lock()
+
+
+def output_units(classes: int | None) -> int:
+    """Width of the output: one logit for two classes, one a class for more, one value for regression."""
+    return classes if classes is not None and classes > 2 else 1
+
+
+class Model(Component, ABC):
+    """An architecture. Its output is linear: logits, or the regressed value. Keras is imported when it is built."""
+
+    def check(self, inputs: Shape, classes: int | None) -> None:
+        """Whether the model fits the examples' shape and the kind of target.
+
+        Raises:
+            PlanError: it does not.
+        """
+
+    @abstractmethod
+    def build(self, inputs: Shape, classes: int | None) -> keras.Model:
+        """A new Keras model for examples of shape ``inputs``; ``classes`` is None for regression."""
+
+    @abstractmethod
+    def parameters(self, inputs: Shape, classes: int | None) -> int:
+        """How many numbers the model has, trainable or moving."""
+
+
+def require_shape(kind: str, inputs: Shape, wanted: str, fits: bool) -> None:
+    """Refuses examples of another shape.
+
+    Raises:
+        PlanError: ``fits`` is false.
+    """
+    if not fits:
+        raise PlanError(f"model.{kind}: takes examples of shape {wanted}, the data have {inputs}")
+
+
+def build_seeded(spec: Model, inputs: Shape, classes: int | None, seed: int) -> keras.Model:
+    """A new model whose initial weights are a function of ``seed``, whatever else this process does.
+
+    Keras takes the seeds of its initializers from Python's global generator, which other threads use too. Here it gets
+    a generator of its own, one model at a time.
+    """
+    from keras.src.random import seed_generator
+
+    with _BUILDING:
+        everybodys, seed_generator.python_random = seed_generator.python_random, random.Random(seed)  # noqa: S311 - weights, not secrets
+        try:
+            return spec.build(inputs, classes)
+        finally:
+            seed_generator.python_random = everybodys
