@@ -6,13 +6,14 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 
 from prefect import runtime
 from prefect.futures import PrefectFuture
 
 from tasks.journal import Committed, Journal
 from tasks.registering import Registrar, open_tracking, register_model
-from tasks.tracking import RunStatus
+from tasks.tracking import RunStatus, patiently
 from tasks.training import At, Sealed, Training
 from tasks.watching import watcher
 
@@ -24,6 +25,7 @@ class Registration:
 
     def __init__(self, training: Training, journal: Journal) -> None:
         self._plan, self._journal, self._keep = training.plan.name, journal, training.plan.keep_checkpoints
+        self._cancelled = training.cancelled
         flow_run_id = str(runtime.flow_run.id)
         start, *rounds = journal.committed
         signer = Sealed(journal.signer)
@@ -63,6 +65,14 @@ class Registration:
             self._finish_pending()
             self._advance()
         return self._version
+
+    def finish(self) -> None:
+        """Ends the MLflow run as FINISHED.
+
+        Raises:
+            TrackingError: MLflow refused, or stayed away for too long.
+        """
+        patiently(partial(self.close, "FINISHED"), self._cancelled)
 
     def close(self, status: RunStatus) -> None:
         """Ends the MLflow run."""
@@ -108,7 +118,7 @@ def registration(training: Training, journal: Journal) -> Iterator[Registration]
     registering = Registration(training, journal)
     try:
         yield registering
-        registering.close("FINISHED")
+        registering.finish()
     except BaseException as error:
         training.cancelled.set()
         if isinstance(error, KeyboardInterrupt):

@@ -26,6 +26,7 @@ from tasks.baselines import Baseline, pooled, train_baselines
 from tasks.course import Course, begin_or_go_on, opened
 from tasks.loading import load_training
 from tasks.progress import ProgressArtifact
+from tasks.recovering import complete
 from tasks.registering import publish_results
 from tasks.round_tasks import (
     aggregate_updates,
@@ -71,6 +72,7 @@ def train(
                 end_abandoned(resolved)
             end_dead(journal.note_attempt(str(runtime.flow_run.id)), run_key)
             training = load_training(resolved).value
+            complete(training, journal)
             course = begin_or_go_on(training, journal, accept_change, started)
             if isinstance(course, Summary):
                 return course

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from safetensors.numpy import load, save
 
-from federated.errors import InputError, PlanError, TrainingError
+from federated.errors import InputError, PlanError, TrackingError, TrainingError
 from federated.packing import pack, unpack
 from federated.rounds import ServerState
 from federated.updates import digest
@@ -44,7 +44,7 @@ class Committed(NamedTuple):
 
     def follows(self, previous: str | None, run_key: str) -> bool:
         """Whether it is the record of its round, after the one with the digest ``previous``."""
-        said = (self.record["previous"], self.record["round"], self.record["run_key"])
+        said = tuple(self.record.get(name) for name in ("previous", "round", "run_key"))
         return said == (previous, self.round, run_key)
 
 
@@ -59,6 +59,10 @@ class Journal:
         self.run_key = run_key
         self.signer = signer
         self._store = Store(f"{url}{'' if url.endswith('/') else '/'}{plan}/{run_key}")
+        self.look()
+
+    def look(self) -> None:
+        """Reads what is there."""
         self.damaged: list[str] = []
         self._records = self._chained(list(self._read_records()))
         self._states = {_round(name): name for name in self._names(_STATES)}
@@ -68,6 +72,11 @@ class Journal:
     def is_new(self) -> bool:
         """Whether nothing has been committed, damaged or not."""
         return not self._records and not self.damaged
+
+    @property
+    def last(self) -> int:
+        """The last round that has a record; -1 where not even the start has."""
+        return len(self._records) - 1
 
     @property
     def committed(self) -> list[Committed]:
@@ -81,8 +90,7 @@ class Journal:
             TrainingError: not even the start can be read.
             TrackingError: the store cannot be reached.
         """
-        missing = next(number for number in range(len(self._records) + 1) if number not in self._records)
-        for number in reversed(range(missing)):
+        for number in range(self.last, -1, -1):
             try:
                 state = self.state(number, like)
             except DamagedError as error:
@@ -134,11 +142,32 @@ class Journal:
         self._head = state.round
         return self._records[state.round]
 
+    def adopt(self, signed: bytes) -> bool:
+        """Takes the record of the round after the last from elsewhere; false where it is not that."""
+        before = self._records.get(self.last)
+        with contextlib.suppress(ForgedError):
+            found = Committed(self.last + 1, read_signed(signed, self.signer.public), signed)
+            if found.follows(before and before.sha256, self.run_key):
+                self._keep_record(found.round, signed)
+                self._records[found.round] = found
+                return True
+        return False
+
+    def adopt_state(self, round: int, content: bytes) -> bool:
+        """Takes the state after a recorded round from elsewhere; false where it is not that."""
+        expected = self._records[round].record["state_sha256"]
+        if sha256(content) != expected:
+            return False
+        self._write_state(round, content, expected)
+        return True
+
     def prune(self, keep: int, registered: int) -> None:
-        """Removes the states that nobody will ask for; that of the start stays."""
+        """Removes the states that nobody will ask for; that of the start stays, and what cannot be removed now."""
         for number in sorted(self._states):
             if 0 < number <= min(self._head - keep, registered):
-                self._store.delete(_STATES, self._states.pop(number))
+                with contextlib.suppress(TrackingError):
+                    self._store.delete(_STATES, self._states[number])
+                    del self._states[number]
 
     def finish(self, result: bytes) -> None:
         """The training is over, with this result.
@@ -233,12 +262,15 @@ class Journal:
             **said,
         }
         signed = self.signer.sign(record)
-        written = self._store.write(_RECORDS, _stem(state.round), ".json", signed)
+        self._keep_record(state.round, signed)
+        return Committed(state.round, record, signed)
+
+    def _keep_record(self, round: int, signed: bytes) -> None:
+        written = self._store.write(_RECORDS, _stem(round), ".json", signed)
         if self.damaged:  # one of this round may be
             for name in self._names(_RECORDS):
-                if _round(name) == state.round and name != written:
+                if _round(name) == round and name != written:
                     self._store.delete(_RECORDS, name)
-        return Committed(state.round, record, signed)
 
     def _write_state(self, round: int, content: bytes, digest: str) -> None:
         self._states[round] = self._store.write(_STATES, _stem(round), ".safetensors", content, digest)

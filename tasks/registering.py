@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from functools import partial
 
@@ -13,8 +14,9 @@ from tasks.course import Course
 from tasks.drifting import REFERENCE, reference_bytes
 from tasks.journal import Committed, Journal
 from tasks.model_card import model_card, shortened
-from tasks.signing import Signer
+from tasks.signing import ForgedError, Signer, read_signed
 from tasks.store import DamagedError
+from tasks.stored import Library
 from tasks.summary import Summary
 from tasks.tracking import START, TrackedRun, open_run, patiently, storing
 from tasks.training import At, Sealed, Training
@@ -33,7 +35,8 @@ class Registrar:
 
         Raises:
             TrackingError: MLflow refused, or stayed away for too long.
-            TrainingError: the round's checkpoint was damaged before it was registered.
+            TrainingError: the round's checkpoint was damaged before it was registered, or MLflow has another record
+                of the round.
         """
         try:
             return patiently(partial(self._register, journal, committed), self._cancelled)
@@ -42,7 +45,7 @@ class Registrar:
 
     def _register(self, journal: Journal, committed: Committed) -> str:
         try:
-            version = self.versions.known(committed.round)
+            version = self.versions.known(committed)
             if version is not None:
                 return version
             record = committed.record
@@ -57,14 +60,29 @@ class Registrar:
 def open_tracking(
     training: Training, run_key: str, flow_run_id: str, signer: Sealed[Signer], start: Sealed[Committed]
 ) -> Sealed[Registrar]:
-    """Opens the MLflow run, while the first round trains."""
+    """Opens the MLflow run, while the first round trains.
+
+    Raises:
+        TrackingError: MLflow refused, or stayed away for too long.
+        TrainingError: MLflow has another training of this run key.
+    """
     run = patiently(lambda: open_run(training.plan, run_key, flow_run_id), training.cancelled)
     try:
-        patiently(lambda: run.log_file(START, start.value.signed), training.cancelled)
+        patiently(partial(_log_start, run, start.value), training.cancelled)
         return Sealed(Registrar(training, run, VersionWriter(training, run, start.value, signer.value)))
     except Exception:
         run.close("FAILED")
         raise
+
+
+def _log_start(run: TrackedRun, start: Committed) -> None:
+    """The record of the start. That of another is not written over: its versions name it."""
+    there = Library().run_file(run.run_id, START)
+    if there != start.signed:
+        with contextlib.suppress(ForgedError):  # what a killed process left half written
+            key = read_signed(there)["run_key"]
+            raise TrainingError(f"run key {key}: MLflow has another training of it; train again with another run key")
+        run.log_file(START, start.signed)
 
 
 @task(task_run_name="register_model {at}", cache_policy=NO_CACHE, persist_result=False)

@@ -1,8 +1,8 @@
-"""A registered round computed again from the version before it: every model can be audited."""
+"""A registered round computed again, from the nearest weights before it: every model can be audited."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
@@ -10,27 +10,27 @@ from safetensors.numpy import load
 
 from configs.loading import plan_of
 from configs.plan import Plan
-from federated.engine import Engine
 from federated.errors import InputError, TrainingError
-from federated.federation import Federation
-from federated.packing import Arrays, unpack
+from federated.packing import Arrays, pack, unpack
 from federated.rounds import ServerState, client_half, initial_state, screen, select, server_half
 from federated.updates import Update, digest
 from tasks.history import history
 from tasks.identity import digest_of_code, identify
-from tasks.stored import Library, StoredVersion
+from tasks.stored import Library
 from tasks.versions import ROUND, STATE
 
 
 class Replayed(NamedTuple):
     """A round computed again: the digest of the weights that was recorded, and the one found now.
 
-    ``differing`` are clients whose updates are not those recorded; ``code_changed`` says whether other code computed.
+    ``since`` is the round whose weights it was computed from, with every round between. ``differing`` are clients whose
+    updates are not those recorded; ``code_changed`` says whether other code computed.
     """
 
     name: str
     version: str
     round: int
+    since: int
     recorded: str
     computed: str
     differing: tuple[str, ...]
@@ -44,6 +44,8 @@ class Replayed(NamedTuple):
     def lines(self) -> Iterator[str]:
         """To print."""
         yield f"{self.name} version {self.version}, round {self.round}"
+        if self.since < self.round - 1:
+            yield f"computed from round {self.since}: the weights between are removed"
         yield f"recorded  sha256 {self.recorded}"
         yield f"computed  sha256 {self.computed}"
         if self.differing:
@@ -54,69 +56,118 @@ class Replayed(NamedTuple):
 
 
 def replay(uri: str, public: str) -> Replayed:
-    """Computes a version again, from its parent's state, with the plan that it records and the data of today.
+    """Computes a version again, with the plan that it records and the data of today.
+
+    It begins with the state of its parent. Where retention has removed that, it begins with the nearest round before
+    that has weights, and computes every round from there; the first of them that differs is what is given.
 
     Raises:
-        InputError: there is no such version, its plan no longer holds, or its parent's weights are gone.
+        InputError: there is no such version, its plan no longer holds, or the weights that its training started from
+            are gone.
+        TrainingError: the weights to begin with are not those recorded.
         TrackingError: MLflow cannot be read.
         ForgedError: a record was changed, or signed by another key than ``public``.
     """
     library = Library()
     with library.open(uri, files=ROUND) as stored:
-        records = history(library, stored, public)
-    record, before = records[0], records[1]
-    identity = next(past["identity"] for past in records if "identity" in past)
-    plan = plan_of(identity["plan"])
-    federation = plan.federation()
-    updates, after = _compute(plan, federation, lambda engine: _state(library, stored, plan, engine, before))
-    sent = {client: sha256 for client, sha256, _ in record["report"]["contributions"]}
-    computed = {update.client: update.sha256 for update in updates}
-    return Replayed(
-        name=stored.name,
-        version=stored.version,
-        round=int(record["round"]),
-        recorded=record["weights_sha256"],
-        computed=digest(after.params),
-        differing=tuple(sorted({client for client, _ in sent.items() ^ computed.items()})),
-        code_changed=record["code_sha256"] != digest_of_code(identify(plan)),
-    )
+        records = history(library, stored, public)[::-1]
+        versions = library.of_run(stored.name, stored.run_id) | {len(records) - 1: stored.version}
+    past = _Past(library, stored.name, records, versions)
+    state = past.begin()
+    since = state.round
+    while True:
+        found, state = past.go_on(state, since)
+        if not found.agrees or found.round == len(records) - 1:
+            return found
 
 
-def _compute(
-    plan: Plan, federation: Federation, state_before: Callable[[Engine], ServerState]
-) -> tuple[tuple[Update, ...], ServerState]:
-    """The plain loop's round after a state."""
-    from models.keras_engine import KerasEngine
+class _Past:
+    """The rounds of a training up to a version: ``records`` and ``versions`` by round."""
 
-    engine, algorithm = KerasEngine(plan.model, federation.inputs, federation.classes), plan.algorithm
-    state = state_before(engine)
-    number = state.round + 1
-    cohort = select(algorithm, number, list(federation.clients))
-    updates = [client_half(algorithm, engine, number, state.params, federation.clients[name]) for name in cohort]
-    usable = screen(number, updates, plan.quorum).updates
-    return usable, server_half(algorithm, state, usable)[0]
+    def __init__(self, library: Library, name: str, records: list[dict[str, Any]], versions: dict[int, str]) -> None:
+        self._library, self._name, self._records, self._versions = library, name, records, versions
+        self._machine: tuple[int, _Machine] | None = None
+
+    def begin(self) -> ServerState:
+        """The last state before the version that is there; that of the start is made anew."""
+        for number in range(len(self._records) - 2, 0, -1):
+            arrays = _arrays(self._library, self._name, self._versions[number])
+            if arrays is not None:
+                return self._checked(unpack(self._records[number]["state"], arrays, self._computing(number + 1).start))
+        return self._checked(self._start())
+
+    def go_on(self, state: ServerState, since: int) -> tuple[Replayed, ServerState]:
+        """The round after a state, and the state after it."""
+        number = state.round + 1
+        machine, record = self._computing(number), self._records[number]
+        updates, after = machine.after(state)
+        sent = {client: sha256 for client, sha256, _ in record["report"]["contributions"]}
+        computed = {update.client: update.sha256 for update in updates}
+        found = Replayed(
+            name=self._name,
+            version=self._versions[number],
+            round=number,
+            since=since,
+            recorded=record["weights_sha256"],
+            computed=digest(after.params),
+            differing=tuple(sorted({client for client, _ in sent.items() ^ computed.items()})),
+            code_changed=record["code_sha256"] != machine.code_sha256,
+        )
+        return found, after
+
+    def _start(self) -> ServerState:
+        state, version = self._computing(1).start, self._records[0]["start"]
+        if version is None:
+            return state
+        arrays = _arrays(self._library, self._name, version)
+        if arrays is None:
+            raise InputError(
+                f"{self._name} version {version}: retention has removed its weights, with which this training began; "
+                "replay a version after one that has weights"
+            )
+        return state._replace(params=arrays["state.params"])
+
+    def _computing(self, number: int) -> _Machine:
+        """What computes a round: the plan may have changed between two, which its record says."""
+        told = max(at for at in range(number + 1) if "identity" in self._records[at])
+        if self._machine is None or self._machine[0] != told:
+            self._machine = told, _Machine(plan_of(self._records[told]["identity"]["plan"]))
+        return self._machine[1]
+
+    def _checked(self, state: ServerState) -> ServerState:
+        if digest(state.params) != self._records[state.round]["weights_sha256"]:
+            raise TrainingError(f"round {state.round}: its weights are not those recorded; roundhouse verify says more")
+        return state
 
 
-def _state(library: Library, stored: StoredVersion, plan: Plan, engine: Engine, record: dict[str, Any]) -> ServerState:
-    """The state that a record names, from the registry; that of the start is made anew."""
-    like = initial_state(plan.algorithm, engine)
-    if record["round"] > 0:
-        version = library.of_run(stored.name, stored.run_id)[int(record["round"])]
-        state = unpack(record["state"], _arrays(library, stored.name, version), like)
-    elif record["start"] is not None:
-        state = like._replace(params=_arrays(library, stored.name, record["start"])["state.params"])
-    else:
-        state = like
-    if digest(state.params) != record["weights_sha256"]:
-        raise TrainingError(f"round {record['round']}: its weights are not those recorded; roundhouse verify says more")
-    return state
+class _Machine:
+    """The plain loop of a plan."""
+
+    def __init__(self, plan: Plan) -> None:
+        from models.keras_engine import KerasEngine
+
+        self._plan, self._federation = plan, plan.federation()
+        self._engine = KerasEngine(plan.model, self._federation.inputs, self._federation.classes)
+        self.start = initial_state(plan.algorithm, self._engine)
+        self.code_sha256 = digest_of_code(identify(plan))
+
+    def after(self, state: ServerState) -> tuple[tuple[Update, ...], ServerState]:
+        """The round after a state, which another plan may have left."""
+        algorithm, engine, clients = self._plan.algorithm, self._engine, self._federation.clients
+        before: ServerState = unpack(*pack(state), self.start)
+        number = before.round + 1
+        cohort = select(algorithm, number, list(clients))
+        updates = [client_half(algorithm, engine, number, before.params, clients[name]) for name in cohort]
+        usable = screen(number, updates, self._plan.quorum).updates
+        return usable, server_half(algorithm, before, usable)[0]
 
 
-def _arrays(library: Library, name: str, version: str) -> Arrays:
-    with library.open(f"{name}/{version}", files=ROUND) as parent:
-        if not parent.has_weights:
-            raise InputError(f"{parent}: retention has removed its weights; replay a version that keeps its parent")
+def _arrays(library: Library, name: str, version: str) -> Arrays | None:
+    """A version's state; None where retention has removed it."""
+    with library.open(f"{name}/{version}", files=ROUND) as stored:
+        if not stored.has_weights:
+            return None
         try:
-            return load((parent.folder / STATE).read_bytes())
+            return load((stored.folder / STATE).read_bytes())
         except SafetensorError as error:
-            raise TrainingError(f"round {parent.tags.get('round')}: {parent} is damaged; verify says more") from error
+            raise TrainingError(f"round {stored.tags.get('round')}: {stored} is damaged; verify says more") from error

@@ -157,8 +157,19 @@ class Library:
         Raises:
             TrackingError: they cannot be listed.
         """
+        return self._by_round(name, f"run_id = '{run_id}'")
+
+    def of_training(self, name: str, run_key: str) -> dict[int, str]:
+        """The versions of the training with this run key, by round.
+
+        Raises:
+            TrackingError: they cannot be listed.
+        """
+        return self._by_round(name, f"tags.run_key = '{run_key}'")
+
+    def _by_round(self, name: str, where: str) -> dict[int, str]:
         with storing(f"versions of {name}", verb="list"):
-            found = self._search(f"name = '{name}' and run_id = '{run_id}'")
+            found = self._search(f"name = '{name}' and {where}")
             rounds = [(int(version.version), version.tags.get("round", "")) for version in found]
         # Of two that claim a round, the first to be registered has it.
         return {int(number): str(version) for version, number in sorted(rounds, reverse=True) if number.isdecimal()}

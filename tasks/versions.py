@@ -16,6 +16,7 @@ from safetensors.numpy import load
 
 from configs import environment
 from configs.plan import Plan
+from federated.errors import TrainingError
 from federated.scaling import Affine
 from tasks.journal import Committed
 from tasks.signing import Signer
@@ -25,6 +26,7 @@ from tasks.training import RoundReport, Training
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
+    from mlflow.entities.model_registry import ModelVersion
 
 ROUND = "round"
 STATE, RECORD, SEAL = f"{ROUND}/state.safetensors", f"{ROUND}/record.json", f"{ROUND}/seal.json"
@@ -65,16 +67,30 @@ class VersionWriter:
             self.close()
             raise
 
-    def known(self, round: int) -> str | None:
-        """The version of a round that an attempt before this one registered. MLflow is asked where that may be."""
+    def known(self, committed: Committed) -> str | None:
+        """The version of a round that an attempt before this one registered. MLflow is asked where that may be.
+
+        Raises:
+            TrackingError: MLflow cannot be read.
+            TrainingError: the version is of another record of this round.
+        """
         if not self._unsure:
             return None
-        with storing(f"the version of round {round}", verb="find"):
-            if round > 1:
-                self._parent = self._version_of(round - 1) or self._parent
-            version = self._version_of(round)
-        self._parent = version or self._parent
-        return version
+        number = committed.round
+        with storing(f"the version of round {number}", verb="find"):
+            if number > 1:
+                before = self._version_of(number - 1)
+                self._parent = self._parent if before is None else str(before.version)
+            found = self._version_of(number)
+        if found is None:
+            return None
+        if found.tags.get("record_sha256") != committed.sha256:
+            raise TrainingError(
+                f"round {number}: {self._plan.name} version {found.version} has another record of it than the "
+                f"checkpoints; train again with another run key than {self._run_key}"
+            )
+        self._parent = str(found.version)
+        return self._parent
 
     def write(self, committed: Committed, state: bytes) -> str:
         """Registers the model of a round that is not ``known``, and gives its version.
@@ -114,14 +130,14 @@ class VersionWriter:
         signed = self._signer.sign(place(self._plan.name, version, model_id)).decode()
         self._run.client.set_model_version_tag(self._plan.name, version, PLACE, signed)
 
-    def _version_of(self, round: int) -> str | None:
+    def _version_of(self, round: int) -> ModelVersion | None:
         where = f"name = '{self._plan.name}' and run_id = '{self._run.run_id}' and tags.round = '{round}'"
         found = self._run.client.search_model_versions(where, max_results=1)
         if not found:
             return None
         if PLACE not in found[0].tags:
             self._confirm(str(found[0].version), str(found[0].source).rpartition("/")[2])
-        return str(found[0].version)
+        return found[0]
 
     def _logged_model(self, round: int) -> LoggedModel:
         """MLflow's entry for the model of a round: a new one, or the one that an attempt before left unfinished."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -13,13 +16,19 @@ from prefect.client.orchestration import get_client
 from prefect.states import Running
 
 from configs import environment
-from federated.errors import PlanError, TrackingError
+from federated.errors import PlanError, TrackingError, TrainingError
 from flows.train import train
 from tasks import round_tasks
-from tasks.tracking import open_run
+from tasks.signing import trusted_key
+from tasks.stored import Library
+from tasks.summary import Summary
+from tasks.tracking import RunStatus, TrackedRun, open_run
 from tasks.training import RoundReport
+from tasks.verifying import REMOVED, WEIGHTS, verify
+from tasks.versions import RECORD
 from tasks.watching import Unwatched, watched_by
-from tests.flows.test_train import client, run_of, small_plan
+from tests.flows.test_train import client, run_of, small_plan, versions_of
+from tests.tasks.test_stored import stored_file
 
 pytestmark = pytest.mark.usefixtures("prefect_api", "home")
 
@@ -162,3 +171,167 @@ def test_a_run_key_goes_on_with_another_plan_only_when_told_to() -> None:
         train(longer, run_key="mine")
     summary = train(longer, run_key="mine", accept_change=True)
     assert (summary.rounds, summary.weights_sha256) == (4, train(longer).weights_sha256)
+
+
+# What the checkpoints lack
+
+
+def checkpoint(kind: str, round: int) -> Path:
+    """The one file of a round."""
+    (found,) = (Path(environment.checkpoints()) / "quickstart" / "mine" / kind).glob(f"{round:06d}-*")
+    return found
+
+
+def lose(*rounds: int) -> None:
+    """As an older back-up has it."""
+    for number in rounds:
+        checkpoint("records", number).unlink()
+        checkpoint("states", number).unlink()
+
+
+def lose_and_have_no_weights_of_the_first(*rounds: int) -> None:
+    """Retention has removed them."""
+    lose(*rounds)
+    client().set_model_version_tag("quickstart", str(rounds[0]), REMOVED, "2026-01-01")
+    Library().delete_files("quickstart", str(rounds[0]), WEIGHTS)
+
+
+def tear(kind: str, round: int) -> None:
+    path = checkpoint(kind, round)
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+LOST: dict[str, tuple[Callable[[], None], list[str]]] = {
+    "nothing": (lambda: None, []),
+    "two rounds": (lambda: lose(2, 3), ["rounds 2 to 3 come from MLflow"]),
+    "two rounds, one without weights": (
+        lambda: lose_and_have_no_weights_of_the_first(2, 3),
+        ["rounds 2 to 3 come from MLflow"],
+    ),
+    "a torn record": (lambda: tear("records", 3), ["round 3 comes from MLflow"]),
+    "a torn record in the middle": (lambda: tear("records", 2), ["rounds 2 to 3 come from MLflow"]),
+    "a torn state": (lambda: tear("states", 3), ["round 3 comes from MLflow"]),
+}
+
+
+@pytest.mark.parametrize(("spoil", "said"), LOST.values(), ids=LOST)
+def test_what_the_checkpoints_lack_comes_from_mlflow(
+    spoil: Callable[[], None], said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done, plan = fails_at(4, monkeypatch), small_plan("rounds=4")
+    with pytest.raises(OSError, match="disk was away"):
+        train(plan, run_key="mine")
+    before = [found.tags["record_sha256"] for found in versions_of("quickstart")]
+    spoil()
+    with watched_by(noted := Noted()):
+        summary = train(plan, run_key="mine")
+    assert (done, noted.texts) == ([1, 2, 3, 4, 4], said)
+    versions = versions_of("quickstart")
+    assert [found.tags["round"] for found in versions] == ["1", "2", "3", "4"]
+    assert [found.tags["record_sha256"] for found in versions][:3] == before
+    assert [verify(f"quickstart/{found.version}", trusted_key()).faults for found in versions] == [[]] * 4
+    assert train(plan, run_key="mine") == summary
+    undisturbed = train(plan)
+    assert summary.weights_sha256 == undisturbed.weights_sha256
+    assert numbers(summary) == numbers(undisturbed)
+
+
+def numbers(summary: Summary) -> dict[str, Any]:
+    """What does not change from one training to the same again."""
+    return summary.model_dump(exclude={"run_id", "model_version", "seconds"})
+
+
+class Noted(Unwatched):
+    """What a person was told."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def notes(self, text: str) -> None:
+        self.texts.append(text)
+
+
+def test_the_summary_of_a_finished_training_comes_back_though_its_last_record_is_damaged() -> None:
+    summary = train(small_plan(), run_key="mine")
+    tear("records", 3)
+    assert train(small_plan(), run_key="mine") == summary
+
+
+def test_a_record_in_mlflow_that_does_not_follow_is_not_taken_and_its_round_not_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fails_at(4, monkeypatch)
+    with pytest.raises(OSError, match="disk was away"):
+        train(small_plan("rounds=4"), run_key="mine")
+    lose(2, 3)
+    stored_file("2", RECORD).write_bytes(stored_file("3", RECORD).read_bytes())
+    line = "round 2: quickstart version 2 has another record of it than the checkpoints; train again with another run"
+    with pytest.raises(TrainingError, match=f"^{line}"):
+        train(small_plan("rounds=4"), run_key="mine")
+    assert len(versions_of("quickstart")) == 3
+
+
+def test_mlflow_is_waited_for_and_a_training_that_begins_asks_it_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, really = list[str](), Library.of_training
+
+    def away_once(library: Library, name: str, run_key: str) -> dict[int, str]:
+        asked.append(run_key)
+        if len(asked) == 1:
+            raise TrackingError("MLflow is away")
+        return really(library, name, run_key)
+
+    monkeypatch.setattr(Library, "of_training", away_once)
+    monkeypatch.setattr("tasks.recovering.patiently", lambda act, _: patiently_here(act))
+    fails_at(3, monkeypatch)
+    with pytest.raises(OSError, match="disk was away"):
+        train(small_plan(), run_key="mine")
+    assert asked == []
+    lose(2)
+    train(small_plan(), run_key="mine")
+    assert asked == ["mine", "mine"]
+
+
+def patiently_here(act: Callable[[], Any]) -> Any:
+    """An embedded MLflow is waited for, too."""
+    try:
+        return act()
+    except TrackingError:
+        return act()
+
+
+def test_a_run_key_whose_checkpoints_are_gone_is_refused_and_its_versions_still_verify() -> None:
+    train(small_plan(), run_key="mine")
+    shutil.rmtree(Path(environment.checkpoints()) / "quickstart" / "mine")
+    line = "run key mine: MLflow has another training of it; train again with another run key"
+    with pytest.raises(TrainingError, match=f"^{line}$"):
+        train(small_plan(), run_key="mine")
+    assert [verify(f"quickstart/{number}", trusted_key()).faults for number in (1, 2, 3)] == [[]] * 3
+
+
+def test_the_end_of_a_run_waits_for_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, really = list[str](), TrackedRun.close
+
+    def away_once(run: TrackedRun, status: RunStatus) -> None:
+        asked.append(status)
+        if len(asked) == 1:
+            raise TrackingError("MLflow is away")
+        really(run, status)
+
+    monkeypatch.setattr(TrackedRun, "close", away_once)
+    monkeypatch.setattr("flows.registration.patiently", lambda act, _: patiently_here(act))
+    assert run_of(train(small_plan())).info.status == "FINISHED"
+    assert asked == ["FINISHED", "FINISHED"]
+
+
+def test_a_run_that_failed_is_closed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[str]()
+
+    def away(run: TrackedRun, status: RunStatus) -> None:
+        asked.append(status)
+        raise TrackingError("MLflow is away")
+
+    monkeypatch.setattr(TrackedRun, "close", away)
+    fails_at(2, monkeypatch)
+    with pytest.raises(OSError, match="disk was away"):
+        train(small_plan())
+    assert asked == ["FAILED"]

@@ -334,6 +334,39 @@ def test_what_stays_is_the_start_the_last_few_and_what_is_not_registered(
     assert taken_up(opened(tmp_path)).round == 6
 
 
+def test_what_cannot_be_removed_is_removed_the_next_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    play(tmp_path, 6)
+    journal = opened(tmp_path)
+    taken_up(journal)
+    with monkeypatch.context() as read_only:
+        read_only.setattr(Store, "delete", refuse)
+        journal.prune(1, 6)
+    assert rounds_of(tmp_path, "states") == list(range(7))
+    journal.prune(1, 6)
+    assert rounds_of(tmp_path, "states") == [0, 6]
+
+
+def refuse(*_: Any) -> None:
+    raise TrackingError("the store refused")
+
+
+def test_a_record_and_a_state_from_elsewhere_are_taken_where_they_fit(tmp_path: Path) -> None:
+    play(tmp_path / "whole", 3)
+    play(tmp_path / "older", 1)
+    journal, whole = opened(tmp_path / "older"), opened(tmp_path / "whole")
+    assert bits(taken_up(whole)) == bits(play(tmp_path / "whole", 3))
+    records, states = [done.signed for done in whole.committed], [whole.state_bytes(number) for number in range(4)]
+    assert not journal.adopt(records[3]), "it follows another"
+    forked = KEY.sign(read_signed(records[1]) | {"seconds": 9.0})
+    strange = KEY.sign({"model": "plan", "version": "2"})
+    by_another = OTHER_KEY.sign(read_signed(records[2]))
+    assert [journal.adopt(one) for one in (forked, strange, by_another, b"", records[2])] == [False] * 4 + [True]
+    assert [journal.adopt_state(2, one) for one in (states[1], b"", states[2])] == [False, False, True]
+    again = opened(tmp_path / "older")
+    assert (taken_up(again).round, again.damaged) == (2, [])
+    assert again.committed == whole.committed[:3]
+
+
 def test_a_training_pruned_after_every_round_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     for until in range(ROUNDS + 1):
         play(tmp_path, until)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from configs.loading import load_plan
 from configs.plan import Plan
 from federated.errors import InputError, TrainingError
 from flows.train import train
+from tasks import replaying
 from tasks.replaying import Replayed, replay
 from tasks.signing import ForgedError, read_signed, signer, trusted_key
 from tasks.store import sha256
@@ -165,14 +167,50 @@ def test_code_that_has_changed_since_is_said(home: Path, monkeypatch: pytest.Mon
     assert "the code has changed since" in found.lines()
 
 
-def test_weights_that_retention_removed_from_the_parent_are_one_line(home: Path) -> None:
-    stored_file("2", STATE).unlink()
-    Library().client.set_model_version_tag("quickstart", "2", REMOVED, "2026-01-01")
-    line = "quickstart version 2: retention has removed its weights; replay a version that keeps its parent"
-    with pytest.raises(InputError, match=f"^{line}$"):
-        replayed("quickstart/3")
-    assert replayed("quickstart/4").agrees
-    assert replayed("quickstart/2").agrees, "its own weights are not needed"
+def remove_weights(*versions: str) -> None:
+    """As retention does."""
+    for version in versions:
+        stored_file(version, STATE).unlink()
+        Library().client.set_model_version_tag("quickstart", version, REMOVED, "2026-01-01")
+
+
+def test_where_retention_removed_the_parents_weights_the_rounds_before_are_computed_too(home: Path) -> None:
+    remove_weights("2", "3")
+    found = replayed("quickstart/4")
+    assert (found.agrees, found.version, found.round, found.since, found.differing) == (True, "4", 4, 1, ())
+    assert list(found.lines())[1] == "computed from round 1: the weights between are removed"
+    remove_weights("1", "4")
+    found = replayed("quickstart/4")
+    assert (found.agrees, found.version, found.round, found.since) == (True, "4", 4, 0)
+
+
+def test_the_first_round_that_differs_is_the_one_that_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    remove_weights("2", "3")
+    really = replaying.client_half
+
+    def other(algorithm: Any, engine: Any, number: int, params: Any, client: Any) -> Any:
+        update = really(algorithm, engine, number, params, client)
+        return replace(update, delta=2 * update.delta) if number == 3 else update
+
+    monkeypatch.setattr(replaying, "client_half", other)
+    found = replayed("quickstart/4")
+    assert (found.agrees, found.version, found.round, found.since) == (False, "3", 3, 1)
+    assert next(found.lines()) == "quickstart version 3, round 3"
+
+
+def test_a_round_before_a_change_of_the_plan_is_computed_with_the_plan_of_then(home: Path) -> None:
+    changed = small_plan("rounds=5", "algorithm.local.optimizer.learning_rate=0.05")
+    train(changed, run_key="interrupted", accept_change=True)
+    remove_weights("3", "4")
+    found = replayed("quickstart@latest")
+    assert (found.agrees, found.round, found.since) == (True, 5, 2)
+
+
+def test_a_training_whose_start_is_gone_is_one_line(home: Path) -> None:
+    remove_weights("4", "5")
+    line = "quickstart version 4: retention has removed its weights, with which this training began; replay a version"
+    with pytest.raises(InputError, match=f"^{line}"):
+        replayed("quickstart/6")
 
 
 def test_weights_exchanged_in_the_parent_are_found_before_anything_is_said(home: Path) -> None:

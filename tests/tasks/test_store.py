@@ -161,7 +161,18 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(os, "fsync", look)
     name = Store(str(tmp_path)).write("records", "000001", ".json", CONTENT)
-    assert found == [([], len(CONTENT), (tmp_path / "records" / name).stat().st_ino)]
+    assert found[0] == ([], len(CONTENT), (tmp_path / "records" / name).stat().st_ino)
+
+
+def test_a_name_is_on_the_disk_before_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[tuple[list[str], int]] = []
+
+    def look(descriptor: int) -> None:
+        found.append((Store(str(tmp_path)).names("records"), os.fstat(descriptor).st_ino))
+
+    monkeypatch.setattr(os, "fsync", look)
+    name = Store(str(tmp_path)).write("records", "000001", ".json", CONTENT)
+    assert found[-1] == ([name], (tmp_path / "records").stat().st_ino)
 
 
 def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
