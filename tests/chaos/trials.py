@@ -16,6 +16,7 @@ from tests.chaos.servers import Outage, Server, Servers, servers
 from tests.chaos.versions import unusable
 
 _LEASE_SECONDS = 60  # the shortest that Prefect takes; renewed after three quarters of it
+_SAYS_SO = ("going on from the checkpoint before", "from MLflow")
 _DEPLOYMENT = {"PREFECT__RUNTIME__DEPLOYMENT__ID": "00000000-0000-0000-0000-000000000001"}
 
 
@@ -140,7 +141,7 @@ def _attack(training: Training, attacks: Sequence[Attack], undisturbed: Training
     unsaid = [
         f"after {attack.point} the state was {attack.damage.__name__}, and the training did not say so"
         for attack, attempt, _ in following
-        if attack.damage is not damage.none and "going on from the checkpoint before" not in attempt.printed
+        if attack.damage is not damage.none and not any(text in attempt.printed for text in _SAYS_SO)
     ]
     return Outcome(harms, unfired + unsaid + wrong_with(training, undisturbed))
 
