@@ -15,8 +15,9 @@ from federated.data import Client, Split
 from federated.engine import Fitted, Scores
 from federated.local_optimizers import LocalTraining
 from models.architecture import Model, Shape, build_seeded
+from models.compilation import Asked, compilation
 from models.layout import Layout
-from models.local_loop import LocalLoop
+from models.local_loop import Course, GraphLoop, LocalLoop, LocalStep, PaddedLoop
 from models.objectives import objective
 
 _SCORED_ROWS = 4096  # rows scored in one call: bounds memory
@@ -37,12 +38,13 @@ def prepare_devices() -> None:
 class KerasEngine:
     """Trains and scores one Keras architecture; an ``Engine``. Safe to call from several threads."""
 
-    def __init__(self, spec: Model, inputs: Shape, classes: int | None) -> None:
+    def __init__(self, spec: Model, inputs: Shape, classes: int | None, compile: Asked = "auto") -> None:
         prepare_devices()
         self._spec, self._inputs, self._classes = spec, inputs, classes
         self._objective = objective(classes)
         self._model = build_seeded(spec, inputs, classes, seed=0)
         self._layout = Layout(self._model)
+        self.compilation = compilation(compile, self._model, self._layout)
         self._rows = [
             tf.TensorSpec([None, *inputs], tf.float32),
             tf.TensorSpec([None], self._objective.target_dtype),
@@ -77,10 +79,9 @@ class KerasEngine:
         order = np.stack([rng.permutation(len(data)) for _ in range(work.epochs)])
         seeds = rng.integers(0, 2**31, size=(self._layout.states, 2))
         batch = min(work.batch_size or len(data), len(data))
-        trained, loss = self._loop(work).run(
-            params, data.x, data.y, order.astype(np.int32), np.int32(batch), seeds.astype(np.int32)
-        )
-        return Fitted(trained.numpy(), {"train_loss": float(loss)})
+        course = Course(order.astype(np.int32), batch, seeds.astype(np.int32))
+        trained, loss = self._loop(work).train(params, data, course)
+        return Fitted(trained, {"train_loss": loss})
 
     def fit_cohort(
         self,
@@ -107,7 +108,8 @@ class KerasEngine:
         key = work.optimizer.model_dump_json()
         with self._lock:
             if key not in self._loops:
-                self._loops[key] = LocalLoop(self._model, self._layout, self._objective, self._rows, work.optimizer)
+                step = LocalStep(self._model, self._layout, self._objective, work.optimizer)
+                self._loops[key] = PaddedLoop(step) if self.compilation == "xla" else GraphLoop(step, self._rows)
             return self._loops[key]
 
     def _score_rows(self, params: Any, x: Any, y: Any) -> tuple[Any, Any]:

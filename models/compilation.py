@@ -1,0 +1,44 @@
+"""How local training is compiled: a fixed rule by kind of layer and size, so that a plan always gives the same bits."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import keras
+
+from federated.errors import PlanError
+from models.layout import Layout
+
+Asked = Literal["auto", "graph", "xla"]
+
+Compilation = Literal["graph", "xla"]
+
+# XLA fuses what stands between matrix products; its convolutions are many times slower on a CPU than TensorFlow's.
+_FOR_XLA = ("InputLayer", "Flatten", "Reshape", "Dense", "Activation", "ReLU", "Dropout", "Add", "Dot", "Embedding")
+_WORTH_COMPILING = 50_000  # parameters: below, a program takes longer to compile than it saves
+
+
+def compilation(asked: Asked, model: keras.Model, layout: Layout) -> Compilation:
+    """``asked``, or for ``auto`` XLA for large models of dense layers and a plain graph for all others.
+
+    Raises:
+        PlanError: XLA is asked for, and the model would see the padding of its batches.
+    """
+    if asked == "graph":
+        return "graph"
+    sees_padding = layout.trainable < layout.size or any(
+        getattr(layer, "activity_regularizer", None) is not None for layer in layers(model)
+    )
+    if asked == "xla":
+        if sees_padding:
+            raise PlanError(
+                "compilation: xla pads batches, which moving statistics and activity regularizers would see; use graph"
+            )
+        return "xla"
+    dense = all(type(layer).__name__ in _FOR_XLA for layer in layers(model))
+    return "xla" if dense and not sees_padding and layout.size >= _WORTH_COMPILING else "graph"
+
+
+def layers(model: keras.Model) -> list[keras.Layer]:
+    """Every layer, inner models' included."""
+    return [layer for layer in model._flatten_layers(include_self=False)]
