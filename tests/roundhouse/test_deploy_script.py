@@ -17,6 +17,7 @@ import yaml
 
 from configs.loading import load_plan
 from flows.drift import DRIFTED
+from flows.promote import promote
 from tests.flows.test_train import commit_of_this_checkout
 
 ROOT = Path(__file__).parents[2]
@@ -154,6 +155,21 @@ def test_what_starts_by_itself_is_given_all_that_the_flow_needs(deployment: dict
         parameters = own | starter.get("parameters", {})
         inspect.signature(flow.fn).bind(**parameters)
         assert load_plan(flow.validate_parameters(parameters)["plan"])
+
+
+def test_no_deployment_that_may_pause_for_a_person_has_a_concurrency_limit() -> None:
+    """Its place is lost with the pause, and Prefect cancels who cannot renew it."""
+    may_pause = [
+        deployment
+        for deployment in DEPLOYMENTS
+        if flow_of(deployment) is promote or asks_for_approval(deployment["parameters"])
+    ]
+    assert named(may_pause[0]) == "promote/on-demand"
+    assert [named(deployment) for deployment in may_pause if "concurrency_limit" in deployment] == []
+
+
+def asks_for_approval(parameters: dict[str, Any]) -> bool:
+    return "plan" in parameters and load_plan(parameters["plan"]).promotion.approval
 
 
 def test_deployments_are_told_apart_by_flow_and_name() -> None:
