@@ -22,7 +22,7 @@ from tasks.signing import trusted_key
 from tasks.stored import Library, StoredVersion
 from tasks.tracking import storing
 from tasks.training import Sealed
-from tasks.verifying import sound
+from tasks.verifying import opened_sound
 from tasks.versions import CANDIDATE, CHAMPION, PREVIOUS
 
 PROMOTED_AT = "promoted_at"
@@ -86,10 +86,8 @@ def score_version(name: str, version: str, federation: Sealed[Federation]) -> Se
     """
     from models.loaded_model import LoadedModel
 
-    uri = f"{name}/{version}"
-    sound(uri)
     parties = federation.value
-    with Library().open(uri) as stored:
+    with opened_sound(f"{name}/{version}") as stored:
         path = stored.folder / _MODEL
         model = LoadedModel(path)
         return Sealed(

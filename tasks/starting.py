@@ -12,7 +12,7 @@ from federated.errors import PlanError
 from tasks.history import history
 from tasks.signing import trusted_key
 from tasks.stored import Library
-from tasks.verifying import sound
+from tasks.verifying import opened_sound
 from tasks.versions import CHAMPION
 
 
@@ -40,8 +40,7 @@ def starting_point(plan: Plan, engine: Engine) -> Start | None:
     if version is None:
         return None
     uri = f"{plan.name}/{version}"
-    sound(uri)
-    with library.open(uri) as stored:
+    with opened_sound(uri) as stored:
         params, records = stored.params, history(library, stored, trusted_key())
     if params.size != engine.size:
         raise PlanError(f"start: {uri} has {params.size:,} parameters, the plan's model has {engine.size:,}")

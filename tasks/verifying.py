@@ -47,16 +47,43 @@ def verify(uri: str, public: str) -> Verified:
     """
     library = Library()
     with library.open(uri) as stored:
-        faults, rounds = list(_faults_of_seal(stored, public)), 0
-        try:
-            told = history(library, stored, public)
-        except ForgedError as error:
-            faults.append(str(error))
-        else:
-            rounds = len(told) - 1
-            faults += _faults_of_record(library, stored, told)
-        removed = not stored.has_weights or REMOVED in stored.tags
-        return Verified(stored.name, stored.version, rounds, faults, removed)
+        return _verified(library, stored, public)
+
+
+@contextlib.contextmanager
+def opened_sound(uri: str) -> Iterator[StoredVersion]:
+    """A version and its files, which have been verified: what is loaded from there is what was looked at.
+
+    Raises:
+        InputError: there is no such version, or retention has removed its weights.
+        TrainingError: it is not what its training registered.
+        TrackingError: it cannot be read.
+    """
+    library = Library()
+    with library.open(uri) as stored:
+        _require_sound(_verified(library, stored, trusted_key()))
+        yield stored
+
+
+def _require_sound(found: Verified) -> None:
+    uri = f"{found.name}/{found.version}"
+    if found.faults:
+        raise TrainingError(f"{uri} is not what its training registered: {found.faults[0]}; roundhouse verify {uri}")
+    if found.removed:
+        raise InputError(f"retention has removed the weights of {uri}; choose a version that has them")
+
+
+def _verified(library: Library, stored: StoredVersion, public: str) -> Verified:
+    faults, rounds = list(_faults_of_seal(stored, public)), 0
+    try:
+        told = history(library, stored, public)
+    except ForgedError as error:
+        faults.append(str(error))
+    else:
+        rounds = len(told) - 1
+        faults += _faults_of_record(library, stored, told)
+    removed = not stored.has_weights or REMOVED in stored.tags
+    return Verified(stored.name, stored.version, rounds, faults, removed)
 
 
 def _faults_of_seal(stored: StoredVersion, public: str) -> Iterator[str]:
@@ -106,18 +133,3 @@ def _faults_of_files(stored: StoredVersion, sealed: dict[str, str]) -> Iterator[
     yield from (f"{path}: missing" for path in sealed if path not in found and path not in removed)
     yield from (f"{path}: was not there when it was sealed" for path in found if path not in sealed)
     yield from (f"{path}: changed" for path in found if path in sealed and found[path] != sealed[path])
-
-
-def sound(uri: str) -> None:
-    """Refuses a version that cannot be trusted, or not be loaded.
-
-    Raises:
-        InputError: there is no such version, or retention has removed its weights.
-        TrainingError: it is not what its training registered.
-        TrackingError: it cannot be read.
-    """
-    found = verify(uri, trusted_key())
-    if found.faults:
-        raise TrainingError(f"{uri} is not what its training registered: {found.faults[0]}; roundhouse verify {uri}")
-    if found.removed:
-        raise InputError(f"retention has removed the weights of {uri}; choose a version that has them")
