@@ -79,10 +79,10 @@ def verify(
 ) -> None:
     """Checks that a version is what its training registered. Exit code 1 where it is not."""
     with command(debug) as streams:
-        from tasks.signing import trusted_key
+        from tasks.signing import trusted_keys
         from tasks.verifying import verify as verified
 
-        found = verified(version, trusted_key(key))
+        found = verified(version, trusted_keys(key))
         if as_json:
             streams.out.file.write(json.dumps(found._asdict()) + "\n")
         elif not found.faults:
@@ -102,9 +102,9 @@ def replay(
     """Computes a version again from its parent. Exit code 1 where it comes out differently."""
     with command(debug) as streams:
         from tasks.replaying import replay as replayed
-        from tasks.signing import trusted_key
+        from tasks.signing import trusted_keys
 
-        found = replayed(version, trusted_key(key))
+        found = replayed(version, trusted_keys(key))
         if as_json:
             streams.out.file.write(json.dumps(found._asdict() | {"agrees": found.agrees}) + "\n")
         else:

@@ -219,7 +219,7 @@ class Journal:
         for name in self._names(_RECORDS):
             try:
                 signed = self._store.read(_RECORDS, name)
-                yield Committed(_round(name), read_signed(signed, self.signer.public), signed)
+                yield Committed(_round(name), read_signed(signed, "record", (self.signer.public,)), signed)
             except (DamagedError, ForgedError) as error:
                 self.damaged.append(f"{name}: {error}")
 
@@ -232,7 +232,7 @@ class Journal:
             "previous": None if before is None else before.sha256,
             **said,
         }
-        signed = self.signer.sign(record)
+        signed = self.signer.sign("record", record)
         written = self._store.write(_RECORDS, _stem(state.round), ".json", signed)
         if self.damaged:  # one of this round may be
             for name in self._names(_RECORDS):

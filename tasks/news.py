@@ -9,7 +9,7 @@ from configs.plan import Plan
 from tasks.history import history
 from tasks.identity import rows_of
 from tasks.promoting import raw_federation
-from tasks.signing import signer, trusted_key
+from tasks.signing import signer, trusted_keys
 from tasks.stored import Library
 from tasks.versions import CHAMPION, ROUND
 
@@ -30,7 +30,7 @@ def find_new_data(plan: Plan) -> list[str] | None:
     if version is None:
         return None
     with library.open(f"{plan.name}/{version}", files=ROUND) as stored:
-        records = history(library, stored, trusted_key())
+        records = history(library, stored, trusted_keys())
     trained_on = next(record["identity"] for record in records if "identity" in record)["rows"]
     now = rows_of(raw_federation(plan), signer())
     names = sorted(now.keys() | trained_on.keys())

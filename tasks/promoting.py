@@ -18,7 +18,7 @@ from federated.errors import InputError, TrainingError
 from federated.federation import Federation
 from federated.gates import Decision, Scores, judge_all
 from federated.scaling import AsIs
-from tasks.signing import trusted_key
+from tasks.signing import trusted_keys
 from tasks.stored import Library, StoredVersion
 from tasks.tracking import storing
 from tasks.training import Sealed
@@ -188,5 +188,5 @@ def schema(folder: Path) -> dict[str, Any]:
 
 
 def _epsilon(stored: StoredVersion) -> float | None:
-    metrics = stored.record(trusted_key())["report"]["metrics"]
+    metrics = stored.record(trusted_keys())["report"]["metrics"]
     return metrics.get("epsilon")  # type: ignore[no-any-return]

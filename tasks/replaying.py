@@ -18,6 +18,7 @@ from federated.rounds import ServerState, client_half, initial_state, screen, se
 from federated.updates import Update, digest
 from tasks.history import history
 from tasks.identity import digest_of_code, identify
+from tasks.signing import Trusted
 from tasks.stored import Library, StoredVersion
 from tasks.versions import ROUND, STATE
 
@@ -53,17 +54,17 @@ class Replayed(NamedTuple):
         yield "the same bits" if self.agrees else "DIFFERENT"
 
 
-def replay(uri: str, public: str) -> Replayed:
+def replay(uri: str, trusted: Trusted) -> Replayed:
     """Computes a version again, from its parent's state, with the plan that it records and the data of today.
 
     Raises:
         InputError: there is no such version, its plan no longer holds, or its parent's weights are gone.
         TrackingError: MLflow cannot be read.
-        ForgedError: a record was changed, or signed by another key than ``public``.
+        ForgedError: a record was changed, or signed by a key that is not ``trusted``.
     """
     library = Library()
     with library.open(uri, files=ROUND) as stored:
-        records = history(library, stored, public)
+        records = history(library, stored, trusted)
     record, before = records[0], records[1]
     identity = next(past["identity"] for past in records if "identity" in past)
     plan = plan_of(identity["plan"])

@@ -17,7 +17,7 @@ from roundhouse.cli import app
 from tasks.promoting import move_aliases
 from tasks.replaying import replay
 from tasks.serving import serve_check
-from tasks.signing import trusted_key
+from tasks.signing import trusted_keys
 from tasks.stored import Library
 from tasks.verifying import REMOVED, WEIGHTS, verify
 from tests.flows.test_retrain import ROWS, sites_plan, write
@@ -131,7 +131,7 @@ def test_every_version_verifies_and_the_weights_that_are_gone_are_said_to_be(
     home: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     retained(home, "kind: promoted")
-    found = [verify(f"sites/{version}", trusted_key()) for version in ALL]
+    found = [verify(f"sites/{version}", trusted_keys()) for version in ALL]
     assert [(one.version, one.faults) for one in found] == [(version, []) for version in ALL]
     assert {one.version for one in found if one.removed} == LEFT
     capfd.readouterr()
@@ -143,10 +143,10 @@ def test_every_version_verifies_and_the_weights_that_are_gone_are_said_to_be(
 
 def test_a_version_whose_parent_is_gone_verifies_and_one_whose_is_not_replays(home: Path) -> None:
     retained(home, "kind: promoted")
-    assert replay("sites/6", trusted_key()).agrees, "its parent is the champion"
-    assert replay("sites/9", trusted_key()).agrees, "it has no parent"
+    assert replay("sites/6", trusted_keys()).agrees, "its parent is the champion"
+    assert replay("sites/9", trusted_keys()).agrees, "it has no parent"
     with pytest.raises(InputError, match=r"^sites version 7: retention has removed its weights; replay a version that"):
-        replay("sites/8", trusted_key())
+        replay("sites/8", trusted_keys())
 
 
 def test_a_version_without_weights_is_not_promoted_served_or_started_from(home: Path) -> None:
@@ -205,7 +205,7 @@ def test_what_a_crash_left_the_next_run_finishes(home: Path, deletion: int) -> N
         pytest.raises(TrackingError, match=r"sites version \d: the store is away"),
     ):
         retained(home, "kind: promoted")
-    assert all(not verify(f"sites/{version}", trusted_key()).faults for version in LEFT)
+    assert all(not verify(f"sites/{version}", trusted_keys()).faults for version in LEFT)
     retained(home, "kind: promoted")
     assert with_weights() == set(ALL) - LEFT
     assert {version for version in ALL if REMOVED in known(version)} == LEFT

@@ -19,7 +19,7 @@ from flows.retrain import retrain
 from flows.train import train
 from tasks.news import find_new_data
 from tasks.replaying import replay
-from tasks.signing import read_signed, trusted_key
+from tasks.signing import read_signed, trusted_keys
 from tasks.stored import Library
 from tasks.tracking import START
 from tasks.verifying import verify
@@ -77,7 +77,7 @@ def runs() -> int:
 
 def start_of(version: str) -> dict[str, Any]:
     """The record of what a version's training started from."""
-    return read_signed(run_file(version, START, "sites").read_bytes(), trusted_key())
+    return read_signed(run_file(version, START, "sites").read_bytes(), "record", trusted_keys())
 
 
 class First(NamedTuple):
@@ -131,9 +131,9 @@ def test_new_rows_train_on_from_the_champion_and_promote(table: Path) -> None:
     assert first_of_new.tags["parent_version"] == "2"
     assert start_of("3")["start"] == "2"
     assert start_of("3")["weights_sha256"] == champion.tags["weights_sha256"]
-    replayed = replay("sites/3", trusted_key())
+    replayed = replay("sites/3", trusted_keys())
     assert (replayed.agrees, replayed.differing) == (True, ())
-    assert verify("sites/4", trusted_key()).faults == []
+    assert verify("sites/4", trusted_keys()).faults == []
 
 
 def test_what_came_out_is_refused_where_a_gate_refuses_it(table: Path) -> None:

@@ -132,7 +132,7 @@ def rounds_of(folder: Path, kind: str) -> list[int]:
 
 def put_record(folder: Path, number: int, said: dict[str, Any], signer: Signer = KEY) -> None:
     """Replaces a record by another that is signed as it should be."""
-    signed = signer.sign(said)
+    signed = signer.sign("record", said)
     file(folder, "records", number).unlink()
     (folder / "plan" / "key" / "records" / f"{number:06d}-{sha256(signed)}.json").write_bytes(signed)
 
@@ -351,7 +351,7 @@ def test_a_record_says_what_it_is_and_names_the_one_before(tmp_path: Path) -> No
     state, previous = play(tmp_path, 3), None
     for number in range(4):
         signed = file(tmp_path, "records", number).read_bytes()
-        record = read_signed(signed, KEY.public)
+        record = read_signed(signed, "record", (KEY.public,))
         assert (record["round"], record["run_key"], record["previous"]) == (number, "key", previous)
         assert record["state_sha256"] == sha256(file(tmp_path, "states", number).read_bytes())
         previous = sha256(signed)
@@ -408,7 +408,7 @@ def test_of_two_records_of_a_round_the_one_that_the_next_names_counts(tmp_path: 
     play(tmp_path, 3)
     path, record = file(tmp_path, "records", 1), opened(tmp_path)._records[1].record
     for attempt in range(8):  # some sort before it, some after
-        signed = KEY.sign(record | {"attempt": attempt})
+        signed = KEY.sign("record", record | {"attempt": attempt})
         path.with_name(f"000001-{sha256(signed)}.json").write_bytes(signed)
     journal = opened(tmp_path)
     assert taken_up(journal).round == 3
