@@ -56,6 +56,10 @@ def promote(
 
         outcome = run_promotion(load_plan(plan, set_), version, run_key, approved)
         _show_promotion(streams, outcome, as_json)
+        if outcome.promoted and not outcome.verdicts and not as_json:
+            from flows.promote import NO_GATES
+
+            streams.out.print(NO_GATES, highlight=False)
         if not outcome.promoted:
             raise typer.Exit(REFUSED)
 
@@ -63,6 +67,7 @@ def promote(
 @app.command()
 def rollback(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A registered model.")],
+    force: Annotated[bool, typer.Option("--force", help="Also to a version that does not verify.")] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -70,7 +75,7 @@ def rollback(
     with command(debug, environment.log_file) as streams:
         from roundhouse.training import run_rollback
 
-        _show_promotion(streams, run_rollback(name), as_json)
+        _show_promotion(streams, run_rollback(name, force), as_json)
 
 
 @app.command()

@@ -14,7 +14,7 @@ from flows.promote import promote
 from flows.retain import retain
 from flows.train import train
 from roundhouse.cli import app
-from tasks.promoting import move_aliases
+from tasks.aliases import move_aliases
 from tasks.replaying import replay
 from tasks.serving import serve_check
 from tasks.signing import trusted_keys
