@@ -21,7 +21,7 @@ from tasks.promoting import raw_federation
 from tasks.stored import Library
 from tasks.summary import table
 from tasks.tracking import storing
-from tasks.verifying import sound
+from tasks.verifying import opened_sound
 from tasks.versions import CHAMPION
 
 REFERENCE = "reference.safetensors"
@@ -79,10 +79,9 @@ def measure_drift(plan: Plan) -> Drift:
     version = library.alias(plan.name, CHAMPION)
     if version is None:
         raise InputError(f"{plan.name} has no champion yet; roundhouse promote {plan.name} makes one")
-    sound(f"{plan.name}/{version}")
     parties = raw_federation(plan)
     rows = concatenate([_rows(client) for client in parties.clients.values()])
-    with library.open(f"{plan.name}/{version}") as stored:
+    with opened_sound(f"{plan.name}/{version}") as stored:
         known = Reference(**load(library.run_file(stored.run_id, REFERENCE)))
         if known.edges.shape[0] != rows.x[0].size:
             raise InputError(f"the data have {rows.x[0].size} features, {stored} was trained on {known.edges.shape[0]}")
