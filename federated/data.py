@@ -88,7 +88,7 @@ class Dataset:
             hashed.update((x + 0).tobytes())  # -0.0 equals 0.0
             hashed.update((y + 0).tobytes() if named is None else named[y])
             digests += hashed.digest()
-        return (np.frombuffer(digests, "<u8") >> 11) * 2.0**-53  # type: ignore[no-any-return]
+        return np.asarray((np.frombuffer(digests, "<u8") >> 11) * 2.0**-53, np.float64)
 
     def _check_arrays(self) -> None:
         x, y = self.rows.x, self.rows.y
