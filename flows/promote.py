@@ -20,6 +20,7 @@ from federated.federation import Federation
 from federated.gates import Decision
 from flows.named import run_name
 from flows.one_at_a_time import one_promotion_of
+from flows.waiting import await_mlflow
 from tasks.aliases import move_aliases, restore_previous
 from tasks.promoting import (
     Contest,
@@ -31,7 +32,6 @@ from tasks.promoting import (
     reasons,
     score_version,
 )
-from tasks.tracking import require_mlflow
 from tasks.training import Sealed
 
 REFUSED = "Refused"
@@ -78,7 +78,7 @@ def promote(
         TrackingError: MLflow cannot be reached.
     """
     resolved = resolve_plan(plan, overrides)
-    require_mlflow()
+    await_mlflow()
     federation = Sealed(raw_federation(resolved))
     candidate = contest(resolved, version, run_key).candidate
     answer = Answer("approved", "by --approve") if approved else None
@@ -117,7 +117,7 @@ def rollback(name: str, force: bool = False) -> Promoted:
         TrainingError: it is not what its training registered, and ``force`` is false.
         TrackingError: MLflow cannot be reached.
     """
-    require_mlflow()
+    await_mlflow()
     with one_promotion_of(name):
         moved = restore_previous(name, force)
     return Promoted(
