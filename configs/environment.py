@@ -109,6 +109,12 @@ def signing_key() -> Path:
     return Path(os.environ.get("ROUNDHOUSE_SIGNING_KEY") or own_signing_key())
 
 
+def trusted_keys() -> list[str]:
+    """``$ROUNDHOUSE_TRUSTED_KEYS``, comma-separated: public keys that are trusted besides that of this home."""
+    given = os.environ.get("ROUNDHOUSE_TRUSTED_KEYS", "")
+    return [key.strip() for key in given.split(",") if key.strip()]
+
+
 def own_signing_key() -> Path:
     """The key that is made where none is given."""
     return home() / "keys" / "signing.pem"

@@ -74,6 +74,22 @@ class Dataset:
             )
         self._check_targets()
 
+    def numbers(self, seed: int) -> NDArray[np.float64]:
+        """A number in [0, 1) for each row, shape (rows,), which follows from its values and the seed alone.
+
+        Uniform over rows that differ, and the same for rows that are equal, whatever other rows there are: the first
+        53 bits of keyed BLAKE2b (RFC 7693). A class counts by its name: its number changes when a class is added.
+        """
+        keyed = hashlib.blake2b(key=hashlib.sha256(f"{seed}/holdout".encode()).digest(), digest_size=8)
+        named = None if self.labels is None else [label.encode() for label in self.labels]
+        digests = bytearray()
+        for x, y in zip(self.rows.x, self.rows.y, strict=True):
+            hashed = keyed.copy()
+            hashed.update((x + 0).tobytes())  # -0.0 equals 0.0
+            hashed.update((y + 0).tobytes() if named is None else named[y])
+            digests += hashed.digest()
+        return np.asarray((np.frombuffer(digests, "<u8") >> 11) * 2.0**-53, np.float64)
+
     def _check_arrays(self) -> None:
         x, y = self.rows.x, self.rows.y
         wanted = np.float32 if self.labels is None else np.int32

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from federated.component import Component
@@ -17,7 +18,7 @@ from federated.scaling import Affine, Scaling
 
 
 class Holdout(Component):
-    """Rows that nobody trains on, as shares.
+    """Rows that nobody trains on, as shares, which are met on average.
 
     ``test`` and ``validation`` are shares of all rows, and the server's: the first measures the final model, the
     second steers stopping. ``client_test`` is the share of a client's own rows that it only tests on.
@@ -78,32 +79,53 @@ class Federation:
 def divide(dataset: Dataset, partition: Partition, holdout: Holdout, seed: int) -> Division:
     """Deals every row out, to the server or to one client.
 
+    *Guarantees:* what a row is for, testing or training, follows from its values and the seed alone. Where rows are
+    added no row that was trained on becomes one to test on, though it may change hands; equal rows have one use.
+
+    | where | then |
+    | --- | --- |
+    | chance gives the server's test or validation, or a client's test, no row | the row with the smallest number |
+    | chance gives a client nothing to train on | the row with the largest number, which may be tested on later |
+
     Raises:
         DataError: a part would be empty, or the partition cannot be made.
     """
-    rows = generator(seed, 0, "holdout").permutation(len(dataset.rows))
-    cuts = np.round(np.cumsum([holdout.test, holdout.validation]) * len(rows)).astype(int)
-    test, validation, rest = np.split(rows, cuts)
-    for name, part in (("test", test), ("validation", validation)):
-        if len(part) == 0:
-            share = getattr(holdout, name)
-            raise DataError(f"holdout.{name}: {share} of {len(rows)} rows is none; raise it or bring more rows")
-    if len(rest) == 0:
-        raise DataError(f"holdout: test and validation take all {len(rows)} rows; lower them or bring more rows")
+    numbers = dataset.numbers(seed)
+    test, validation, rest = _served(numbers, holdout)
     dealt = partition.split(dataset, np.sort(rest), generator(seed, 0, "partition"))
-    clients = {name: _divide_client(name, part, holdout, seed) for name, part in sorted(dealt.items())}
+    served = holdout.test + holdout.validation
+    below = served + (1 - served) * holdout.client_test
+    clients = {name: _divide_client(name, rows, numbers, below) for name, rows in sorted(dealt.items())}
     return Division(test, validation, clients)
 
 
-def _divide_client(name: str, rows: Rows, holdout: Holdout, seed: int) -> ClientRows:
+def _served(numbers: NDArray[np.float64], holdout: Holdout) -> tuple[Rows, Rows, Rows]:
+    """The server's test and validation rows, and the others."""
+    for name in ("test", "validation"):
+        share = getattr(holdout, name)
+        if round(share * len(numbers)) == 0:
+            raise DataError(f"holdout.{name}: {share} of {len(numbers)} rows is none; raise it or bring more rows")
+    order = np.argsort(numbers, kind="stable")
+    tests = max(_below(numbers, holdout.test), 1)
+    served = max(_below(numbers, holdout.test + holdout.validation), tests + 1)
+    if served >= len(numbers):
+        raise DataError(f"holdout: test and validation take all {len(numbers)} rows; lower them or bring more rows")
+    return np.sort(order[:tests]), np.sort(order[tests:served]), order[served:]
+
+
+def _divide_client(name: str, rows: Rows, numbers: NDArray[np.float64], below: float) -> ClientRows:
     if len(rows) < 2:
         raise DataError(
             f"partition: client {name!r} has {len(rows)} rows and needs at least 2, "
             "one to train and one to test on; leave it out or change the partition"
         )
-    shuffled = generator(seed, 0, "client-holdout", name).permutation(rows)
-    tests = min(max(round(holdout.client_test * len(rows)), 1), len(rows) - 1)
-    return ClientRows(np.sort(shuffled[tests:]), np.sort(shuffled[:tests]))
+    order = rows[np.argsort(numbers[rows], kind="stable")]
+    tests = min(max(_below(numbers[rows], below), 1), len(rows) - 1)
+    return ClientRows(np.sort(order[tests:]), np.sort(order[:tests]))
+
+
+def _below(numbers: NDArray[np.float64], bound: float) -> int:
+    return int(np.count_nonzero(numbers < bound))
 
 
 def federate(dataset: Dataset, partition: Partition, holdout: Holdout, scaling: Scaling, seed: int) -> Federation:

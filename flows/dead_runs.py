@@ -24,7 +24,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
 from configs.plan import Plan
-from tasks.tracking import end_killed, unfinished
+from tasks.unfinished import end_killed, unfinished
 
 _ALIVE = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
 

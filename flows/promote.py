@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID
 
 from prefect import flow, runtime
+from prefect.client.orchestration import get_client
+from prefect.exceptions import FlowPauseTimeout
 from prefect.flow_runs import pause_flow_run
 from prefect.input import RunInput
-from prefect.states import Completed, State
+from prefect.states import Completed, Running, State
+from pydantic import ValidationError
 
 from configs.loading import resolve_plan
 from configs.plan import Plan
@@ -16,22 +20,25 @@ from federated.federation import Federation
 from federated.gates import Decision
 from flows.named import run_name
 from flows.one_at_a_time import one_promotion_of
+from flows.waiting import await_mlflow
+from tasks.aliases import move_aliases, restore_previous
 from tasks.promoting import (
     Contest,
     Promoted,
     contest,
     judge_candidate,
-    move_aliases,
+    note_approval,
     raw_federation,
     reasons,
-    restore_previous,
     score_version,
 )
-from tasks.tracking import require_mlflow
 from tasks.training import Sealed
 
 REFUSED = "Refused"
 """The name of the state in which a promotion that was refused ends."""
+
+NO_GATES = "the plan has no gates: nothing was compared"
+"""What is said of a promotion that no gate has judged."""
 
 _DAY = 86_400
 
@@ -41,6 +48,19 @@ class Approval(RunInput):
 
     approve: bool
     comment: str = ""
+
+
+class Answer(NamedTuple):
+    """A person's ``decision``: approved, refused or not answered."""
+
+    decision: str
+    comment: str
+
+    @property
+    def refusal(self) -> list[str]:
+        """Why the candidate is refused; nothing where it is approved."""
+        by = {"approved": None, "refused": "refused by a person: ", "not answered": ""}[self.decision]
+        return [] if by is None else [f"approval: {by}{self.comment}"]
 
 
 @flow(name="promote", flow_run_name=run_name, persist_result=False)
@@ -58,23 +78,28 @@ def promote(
         TrackingError: MLflow cannot be reached.
     """
     resolved = resolve_plan(plan, overrides)
-    require_mlflow()
+    await_mlflow()
     federation = Sealed(raw_federation(resolved))
     candidate = contest(resolved, version, run_key).candidate
+    answer = Answer("approved", "by --approve") if approved else None
     while True:
         versions = contest(resolved, candidate)
         decision = _judge(resolved, versions, federation)
-        refused = reasons(decision) or _refusal(resolved, approved)
+        refused = reasons(decision)
+        if not refused and resolved.promotion.approval:
+            answer = answer or _ask(candidate)
+            note_approval(resolved.name, candidate, answer.decision, answer.comment)
+            refused = answer.refusal
         if refused:
             outcome = _outcome(resolved.name, candidate, decision, refused, versions)
             return Completed(name=REFUSED, message="; ".join(refused), data=outcome)
-        approved = True
         with one_promotion_of(resolved.name):
             if contest(resolved, candidate).champion != versions.champion:
                 continue  # somebody else promoted meanwhile: it is another contest
             moved = move_aliases(resolved.name, candidate)
         outcome = _outcome(resolved.name, candidate, decision, [], moved)
-        return Completed(name="Promoted", message=f"version {candidate} is the champion", data=outcome)
+        unjudged = "" if decision.verdicts else f"; {NO_GATES}"
+        return Completed(name="Promoted", message=f"version {candidate} is the champion{unjudged}", data=outcome)
 
 
 def _judge(plan: Plan, versions: Contest, federation: Sealed[Federation]) -> Decision:
@@ -84,16 +109,17 @@ def _judge(plan: Plan, versions: Contest, federation: Sealed[Federation]) -> Dec
 
 
 @flow(name="rollback", flow_run_name=run_name, persist_result=False)
-def rollback(name: str) -> Promoted:
+def rollback(name: str, force: bool = False) -> Promoted:
     """Makes the previous champion of a model the champion again.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none; or it has no weights any more, and ``force`` is false.
+        TrainingError: it is not what its training registered, and ``force`` is false.
         TrackingError: MLflow cannot be reached.
     """
-    require_mlflow()
+    await_mlflow()
     with one_promotion_of(name):
-        moved = restore_previous(name)
+        moved = restore_previous(name, force)
     return Promoted(
         model_name=name,
         version=str(moved.champion),
@@ -104,14 +130,26 @@ def rollback(name: str) -> Promoted:
     )
 
 
-def _refusal(plan: Plan, approved: bool) -> list[str]:
-    """A person's no, or silence, where one is asked."""
-    if not plan.promotion.approval or approved:
-        return []
+def _ask(candidate: str) -> Answer:
+    """What a person says of a candidate; a retry is told what was said before."""
     if runtime.deployment.id is None:
-        return ["approval: a person must approve; --approve says that one has"]
-    said = pause_flow_run(wait_for_input=Approval, timeout=_DAY, key="approval")
-    return [] if said.approve else [f"approval: refused by a person: {said.comment or 'no comment'}"]
+        return Answer("not answered", "a person must approve; --approve says that one has")
+    try:
+        said: Approval | None = pause_flow_run(wait_for_input=Approval, timeout=_DAY, key=f"approval-{candidate}")
+    except FlowPauseTimeout:
+        _go_on_after_the_pause()
+        said = None
+    except ValidationError:  # a retry, and nobody had answered
+        said = None
+    if said is None:
+        return Answer("not answered", "nobody answered; promote the version again")
+    return Answer("approved" if said.approve else "refused", said.comment or "no comment")
+
+
+def _go_on_after_the_pause() -> None:
+    """Makes a run whose pause has expired a running one again: Prefect would let it end as Failed only."""
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(UUID(runtime.flow_run.id), Running(), force=True)
 
 
 def _outcome(name: str, version: str, decision: Decision, refused: list[str], serving: Contest) -> Promoted:

@@ -56,6 +56,10 @@ def promote(
 
         outcome = run_promotion(load_plan(plan, set_), version, run_key, approved)
         _show_promotion(streams, outcome, as_json)
+        if outcome.promoted and not outcome.verdicts and not as_json:
+            from flows.promote import NO_GATES
+
+            streams.out.print(NO_GATES, highlight=False)
         if not outcome.promoted:
             raise typer.Exit(REFUSED)
 
@@ -63,6 +67,7 @@ def promote(
 @app.command()
 def rollback(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A registered model.")],
+    force: Annotated[bool, typer.Option("--force", help="Also to a version that does not verify.")] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -70,7 +75,7 @@ def rollback(
     with command(debug, environment.log_file) as streams:
         from roundhouse.training import run_rollback
 
-        _show_promotion(streams, run_rollback(name), as_json)
+        _show_promotion(streams, run_rollback(name, force), as_json)
 
 
 @app.command()
@@ -79,10 +84,10 @@ def verify(
 ) -> None:
     """Checks that a version is what its training registered. Exit code 1 where it is not."""
     with command(debug) as streams:
-        from tasks.signing import trusted_key
+        from tasks.signing import trusted_keys
         from tasks.verifying import verify as verified
 
-        found = verified(version, trusted_key(key))
+        found = verified(version, trusted_keys(key))
         if as_json:
             streams.out.file.write(json.dumps(found._asdict()) + "\n")
         elif not found.faults:
@@ -102,9 +107,9 @@ def replay(
     """Computes a version again from its parent. Exit code 1 where it comes out differently."""
     with command(debug) as streams:
         from tasks.replaying import replay as replayed
-        from tasks.signing import trusted_key
+        from tasks.signing import trusted_keys
 
-        found = replayed(version, trusted_key(key))
+        found = replayed(version, trusted_keys(key))
         if as_json:
             streams.out.file.write(json.dumps(found._asdict() | {"agrees": found.agrees}) + "\n")
         else:

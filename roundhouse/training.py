@@ -69,19 +69,19 @@ def run_promotion(plan: Plan, version: str, run_key: str, approved: bool) -> Pro
         return outcome
 
 
-def run_rollback(name: str) -> Promoted:
+def run_rollback(name: str, force: bool = False) -> Promoted:
     """Runs the flow ``rollback``.
 
     Raises:
-        InputError: there is no previous champion.
-        TrainingError: Prefect cannot be reached.
+        InputError: there is no previous champion; or it has no weights any more, and ``force`` is false.
+        TrainingError: it is not what was registered, and ``force`` is false; or Prefect cannot be reached.
         TrackingError: MLflow failed.
     """
     _require_servers()
     with embedded_prefect() as server:
         from flows.promote import rollback
 
-        outcome: Promoted = _result(server, lambda: rollback(name, return_state=True))
+        outcome: Promoted = _result(server, lambda: rollback(name, force, return_state=True))
         return outcome
 
 

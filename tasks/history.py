@@ -4,35 +4,35 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.signing import ForgedError, read_signed
+from tasks.signing import ForgedError, Trusted, read_signed
 from tasks.store import sha256
 from tasks.stored import Library, StoredVersion
 from tasks.tracking import START
 from tasks.versions import RECORD
 
 
-def history(library: Library, stored: StoredVersion, public: str) -> list[dict[str, Any]]:
+def history(library: Library, stored: StoredVersion, trusted: Trusted) -> list[dict[str, Any]]:
     """The record of the version's round, of the round before it, and so on; the last is that of the start.
 
     Each record names the digest of the one before it, as in a hash chain.
 
     Raises:
-        ForgedError: a record is missing, was changed or replaced, or is signed by another key than ``public``.
+        ForgedError: a record is missing, was changed or replaced, or is signed by a key that is not ``trusted``.
         TrackingError: MLflow cannot be read.
     """
     versions = library.of_run(stored.name, stored.run_id)
-    records = [_read(stored.signed(RECORD), public, "its record")]
+    records = [_read(stored.signed(RECORD), trusted, "its record")]
     for number in range(int(records[0]["round"]) - 1, -1, -1):
         signed = _signed(library, stored, versions, number)
         if sha256(signed) != records[-1]["previous"]:
             raise ForgedError(f"round {number}: the record is not the one that round {number + 1} names")
-        records.append(_read(signed, public, f"round {number}"))
+        records.append(_read(signed, trusted, f"round {number}"))
     return records
 
 
-def _read(signed: bytes, public: str, which: str) -> dict[str, Any]:
+def _read(signed: bytes, trusted: Trusted, which: str) -> dict[str, Any]:
     try:
-        return read_signed(signed, public)
+        return read_signed(signed, "record", trusted)
     except ForgedError as error:
         raise ForgedError(f"{which}: {error}") from error
 

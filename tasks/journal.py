@@ -146,7 +146,7 @@ class Journal:
         """Takes the record of the round after the last from elsewhere; false where it is not that."""
         before = self._records.get(self.last)
         with contextlib.suppress(ForgedError):
-            found = Committed(self.last + 1, read_signed(signed, self.signer.public), signed)
+            found = Committed(self.last + 1, read_signed(signed, "record", (self.signer.public,)), signed)
             if found.follows(before and before.sha256, self.run_key):
                 self._keep_record(found.round, signed)
                 self._records[found.round] = found
@@ -248,7 +248,7 @@ class Journal:
         for name in self._names(_RECORDS):
             try:
                 signed = self._store.read(_RECORDS, name)
-                yield Committed(_round(name), read_signed(signed, self.signer.public), signed)
+                yield Committed(_round(name), read_signed(signed, "record", (self.signer.public,)), signed)
             except (DamagedError, ForgedError) as error:
                 self.damaged.append(f"{name}: {error}")
 
@@ -261,7 +261,7 @@ class Journal:
             "previous": None if before is None else before.sha256,
             **said,
         }
-        signed = self.signer.sign(record)
+        signed = self.signer.sign("record", record)
         self._keep_record(state.round, signed)
         return Committed(state.round, record, signed)
 

@@ -11,7 +11,7 @@ from configs.plan import Plan
 from tasks.history import history
 from tasks.identity import digest_of_code, identify, rows_of
 from tasks.promoting import JUDGED, raw_federation
-from tasks.signing import signer, trusted_key
+from tasks.signing import signer, trusted_keys
 from tasks.stored import Library
 from tasks.versions import CANDIDATE, CHAMPION, ROUND
 
@@ -42,14 +42,14 @@ def find_new_data(plan: Plan) -> News:
         return News(None)
     now = rows_of(raw_federation(plan), signer())
     with library.open(f"{plan.name}/{champion}", files=ROUND) as stored:
-        trained_on = _rows(history(library, stored, trusted_key()))
+        trained_on = _rows(history(library, stored, trusted_keys()))
     names = sorted(now.keys() | trained_on.keys())
     changed = [name or "all rows" for name in names if now.get(name) != trained_on.get(name)]
     if candidate is None:
         return News(changed)
     with library.open(f"{plan.name}/{candidate}", files=ROUND) as stored:
         judged = JUDGED in stored.tags
-        again = judged and _would_repeat(history(library, stored, trusted_key()), plan, champion, now)
+        again = judged and _would_repeat(history(library, stored, trusted_keys()), plan, champion, now)
     return News(changed, candidate if again else None)
 
 

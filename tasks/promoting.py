@@ -14,15 +14,15 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel
 
 from configs.plan import Plan
-from federated.errors import InputError, TrainingError
 from federated.federation import Federation
 from federated.gates import Decision, Scores, judge_all
 from federated.scaling import AsIs
-from tasks.signing import trusted_key
+from tasks.journal import require_run_key
+from tasks.signing import trusted_keys
 from tasks.stored import Library, StoredVersion
 from tasks.tracking import storing
 from tasks.training import Sealed
-from tasks.verifying import sound
+from tasks.verifying import opened_sound
 from tasks.versions import CANDIDATE, CHAMPION, PREVIOUS
 
 PROMOTED_AT = "promoted_at"
@@ -64,11 +64,12 @@ def contest(plan: Plan, version: str, run_key: str = "") -> Contest:
     """The versions to compare: ``version``, the last of the training ``run_key`` or the candidate; and the champion.
 
     Raises:
-        InputError: there is no such version.
+        InputError: there is no such version, or it is no run key.
         TrackingError: MLflow cannot be read.
     """
     library = Library()
     if run_key:
+        require_run_key(run_key)
         version = library.last_of_training(plan.name, run_key)
     wanted = f"{plan.name}/{version}" if version else f"{plan.name}@{CANDIDATE}"
     candidate = library.resolve(wanted)[1]
@@ -89,10 +90,8 @@ def score_version(name: str, version: str, federation: Sealed[Federation]) -> Se
     """
     from models.loaded_model import LoadedModel
 
-    uri = f"{name}/{version}"
-    sound(uri)
     parties = federation.value
-    with Library().open(uri) as stored:
+    with opened_sound(f"{name}/{version}") as stored:
         path = stored.folder / _MODEL
         model = LoadedModel(path)
         return Sealed(
@@ -129,10 +128,11 @@ def judge_candidate(
         JUDGED: "passed" if decision.passed else "refused",
         "gates_reasons": "; ".join(reasons(decision))[:_TAG],
         "gates_at": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ}",
+        "approval": "not asked",
+        "approval_comment": "",
     }
+    _tag(library, plan.name, version, tags)
     with storing("the decision"):
-        for name, text in tags.items():
-            library.client.set_model_version_tag(plan.name, version, name, text)
         found = library.client.get_model_version(plan.name, version)
         card = (found.description or "").partition(_DECISION)[0].rstrip()
         described = f"{card}\n\n{_DECISION}\n\n{decision.as_markdown()}".lstrip()[:_DESCRIPTION]
@@ -140,45 +140,13 @@ def judge_candidate(
     return Sealed(decision)
 
 
-@task(task_run_name="move_aliases {name}/{version}", cache_policy=NO_CACHE, persist_result=False)
-def move_aliases(name: str, version: str) -> Contest:
-    """Makes a version the champion and the champion the previous one. There is a champion at every instant.
+def note_approval(name: str, version: str, decision: str, comment: str) -> None:
+    """Says on the version what a person decided of it.
 
     Raises:
-        TrainingError: somebody else moved them meanwhile.
         TrackingError: MLflow refused.
     """
-    library = Library()
-    champion = library.alias(name, CHAMPION)
-    with storing("the aliases"):
-        if champion not in (None, version):
-            library.client.set_registered_model_alias(name, PREVIOUS, champion)
-        library.client.set_model_version_tag(name, version, PROMOTED_AT, f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ}")
-        library.client.set_registered_model_alias(name, CHAMPION, version)
-        if library.alias(name, CANDIDATE) == version:
-            library.client.delete_registered_model_alias(name, CANDIDATE)
-    if library.alias(name, CHAMPION) != version:
-        raise TrainingError(f"{name}: another promotion moved the champion at the same time; look, and promote again")
-    return Contest(version, version, library.alias(name, PREVIOUS))
-
-
-@task(task_run_name="restore_previous {name}", cache_policy=NO_CACHE, persist_result=False)
-def restore_previous(name: str) -> Contest:
-    """Makes the previous champion the champion again, and the champion the previous one.
-
-    Raises:
-        InputError: there is no previous champion.
-        TrackingError: MLflow refused.
-    """
-    library = Library()
-    champion, previous = library.alias(name, CHAMPION), library.alias(name, PREVIOUS)
-    if previous is None or previous == champion:
-        raise InputError(f"{name}: there is no previous champion to go back to")
-    with storing("the aliases"):
-        library.client.set_registered_model_alias(name, CHAMPION, previous)
-        if champion is not None:
-            library.client.set_registered_model_alias(name, PREVIOUS, champion)
-    return Contest(previous, previous, champion)
+    _tag(Library(), name, version, {"approval": decision, "approval_comment": comment[:_TAG]})
 
 
 def reasons(decision: Decision) -> list[str]:
@@ -192,6 +160,12 @@ def schema(folder: Path) -> dict[str, Any]:
     return {name: json.loads(signature[name]) for name in ("inputs", "outputs")}
 
 
+def _tag(library: Library, name: str, version: str, tags: dict[str, str]) -> None:
+    with storing("the decision"):
+        for tag, text in tags.items():
+            library.client.set_model_version_tag(name, version, tag, text)
+
+
 def _epsilon(stored: StoredVersion) -> float | None:
-    metrics = stored.record(trusted_key())["report"]["metrics"]
+    metrics = stored.record(trusted_keys())["report"]["metrics"]
     return metrics.get("epsilon")  # type: ignore[no-any-return]

@@ -80,7 +80,7 @@ def _log_start(run: TrackedRun, start: Committed) -> None:
     there = Library().run_file(run.run_id, START)
     if there != start.signed:
         with contextlib.suppress(ForgedError):  # what a killed process left half written
-            key = read_signed(there)["run_key"]
+            key = read_signed(there, "record")["run_key"]
             raise TrainingError(f"run key {key}: MLflow has another training of it; train again with another run key")
         run.log_file(START, start.signed)
 

@@ -16,6 +16,7 @@ from federated.rounds import ServerState, client_half, initial_state, screen, se
 from federated.updates import Update, digest
 from tasks.history import history
 from tasks.identity import digest_of_code, identify
+from tasks.signing import Trusted
 from tasks.stored import Library
 from tasks.versions import ROUND, STATE
 
@@ -55,7 +56,7 @@ class Replayed(NamedTuple):
         yield "the same bits" if self.agrees else "DIFFERENT"
 
 
-def replay(uri: str, public: str) -> Replayed:
+def replay(uri: str, trusted: Trusted) -> Replayed:
     """Computes a version again, with the plan that it records and the data of today.
 
     It begins with the state of its parent. Where retention has removed that, it begins with the nearest round before
@@ -66,11 +67,11 @@ def replay(uri: str, public: str) -> Replayed:
             are gone.
         TrainingError: the weights to begin with are not those recorded.
         TrackingError: MLflow cannot be read.
-        ForgedError: a record was changed, or signed by another key than ``public``.
+        ForgedError: a record was changed, or signed by a key that is not ``trusted``.
     """
     library = Library()
     with library.open(uri, files=ROUND) as stored:
-        records = history(library, stored, public)[::-1]
+        records = history(library, stored, trusted)[::-1]
         versions = library.of_run(stored.name, stored.run_id) | {len(records) - 1: stored.version}
     past = _Past(library, stored.name, records, versions)
     state = past.begin()

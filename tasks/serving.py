@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from federated.errors import TrainingError
-from tasks.stored import Library
+from tasks.stored import StoredVersion
 from tasks.tracking import first_line
-from tasks.verifying import sound
+from tasks.verifying import opened_sound
 
 
 class Served(NamedTuple):
@@ -31,22 +31,26 @@ def serve_check(uri: str) -> Served:
         TrainingError: it is not what was registered, cannot be loaded, or predicts nonsense.
         TrackingError: MLflow cannot be read.
     """
-    name, version = Library().resolve(uri)
-    sound(f"{name}/{version}")
+    with opened_sound(uri) as stored:
+        return _served(stored)
+
+
+def _served(stored: StoredVersion) -> Served:
     import mlflow
 
+    which = f"{stored.name}/{stored.version}"
     began = time.perf_counter()
     try:
-        model = mlflow.pyfunc.load_model(f"models:/{name}/{version}")
+        model = mlflow.pyfunc.load_model(str(stored.folder))
         example = model.input_example
     except Exception as error:
-        raise TrainingError(f"{name}/{version} cannot be loaded: {first_line(error)}") from error
+        raise TrainingError(f"{which} cannot be loaded: {first_line(error)}") from error
     loaded = time.perf_counter()
     try:
         outputs = np.asarray(model.predict(example))
     except Exception as error:
-        raise TrainingError(f"{name}/{version} cannot predict its own example: {first_line(error)}") from error
+        raise TrainingError(f"{which} cannot predict its own example: {first_line(error)}") from error
     predicted = time.perf_counter()
     if len(outputs) != len(example) or not np.isfinite(outputs).all():
-        raise TrainingError(f"{name}/{version}: {len(example)} rows gave predictions of shape {outputs.shape}, or NaN")
-    return Served(name, version, outputs.shape, loaded - began, predicted - loaded)
+        raise TrainingError(f"{which}: {len(example)} rows gave predictions of shape {outputs.shape}, or NaN")
+    return Served(stored.name, stored.version, outputs.shape, loaded - began, predicted - loaded)

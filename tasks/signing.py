@@ -7,7 +7,7 @@ import hmac
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -22,9 +22,15 @@ from cryptography.hazmat.primitives.serialization import (
 from configs import environment
 from federated.errors import InputError, TrainingError
 
+Kind = Literal["record", "seal", "place"]
+"""What a signed text is: none passes for another."""
+
+Trusted = tuple[str, ...]
+"""Public keys, any of which may have signed."""
+
 
 class ForgedError(TrainingError):
-    """A signature does not fit, or is not by the key that was expected."""
+    """A signature does not fit, or is not by a key or of a text that was expected."""
 
 
 class Signer:
@@ -34,10 +40,11 @@ class Signer:
         self._key = key
         self.public = _text(key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw))
 
-    def sign(self, said: dict[str, Any]) -> bytes:
+    def sign(self, kind: Kind, said: dict[str, Any]) -> bytes:
         """``said`` with its signature, as bytes to keep."""
-        signature = _text(self._key.sign(_canonical(said)))
-        return json.dumps({"said": said, "signer": self.public, "signature": signature}, sort_keys=True).encode()
+        signed = {"kind": kind, "said": said}
+        signature = _text(self._key.sign(_canonical(signed)))
+        return json.dumps(signed | {"signer": self.public, "signature": signature}, sort_keys=True).encode()
 
     def blind(self, secret: str) -> str:
         """A digest that equal secrets share, and that nobody without the key can guess at (HMAC-SHA-256)."""
@@ -69,38 +76,51 @@ def signer() -> Signer:
     return Signer(key)
 
 
-def trusted_key(given: str = "") -> str:
-    """``given``, or the public part of the key that signs here.
+def trusted_keys(given: str = "") -> Trusted:
+    """``given`` alone; or the public part of the key that signs here, and those in ``$ROUNDHOUSE_TRUSTED_KEYS``.
 
     Raises:
-        InputError: neither is there, or it is no key.
+        InputError: there is none, or one is no key.
     """
     if given:
-        try:
-            Ed25519PublicKey.from_public_bytes(_bytes(given))
-        except ValueError as error:
-            raise InputError(f"--key {given}: expected a public key as records have it, 44 characters") from error
-        return given
-    if not environment.signing_key().exists():
+        return (_public_key(given, "--key"),)
+    others = tuple(_public_key(key, "ROUNDHOUSE_TRUSTED_KEYS:") for key in environment.trusted_keys())
+    if environment.signing_key().exists():
+        return (signer().public, *others)
+    if not others:
         raise InputError(f"there is no signing key at {environment.signing_key()}; give the public one with --key")
-    return signer().public
+    return others
 
 
-def read_signed(content: bytes, public: str | None = None) -> dict[str, Any]:
-    """What was signed; ``public`` is the only key to trust, where one is given.
+def read_signed(content: bytes, kind: Kind, trusted: Trusted | None = None) -> dict[str, Any]:
+    """What was signed; ``trusted`` are the only keys to trust, where some are given.
 
     Raises:
-        ForgedError: it was changed, or signed by another key.
+        ForgedError: it was changed, is of another kind, or was signed by another key.
     """
     try:
         signed = json.loads(content)
-        said, by = dict(signed["said"]), str(signed["signer"])
-        Ed25519PublicKey.from_public_bytes(_bytes(by)).verify(_bytes(signed["signature"]), _canonical(said))
+        found, said, by = signed["kind"], dict(signed["said"]), str(signed["signer"])
+        text = _canonical({"kind": found, "said": said})
+        Ed25519PublicKey.from_public_bytes(_bytes(by)).verify(_bytes(signed["signature"]), text)
     except (ValueError, KeyError, TypeError, InvalidSignature) as error:
         raise ForgedError("the signature does not fit: it was changed") from error
-    if public is not None and by != public:
-        raise ForgedError(f"it is signed by the key {by[:12]}…, not by {public[:12]}…")
+    if trusted is not None and by not in trusted:
+        raise ForgedError(
+            f"it is signed by the key {by[:12]}…, not by {' or '.join(f'{key[:12]}…' for key in trusted)}"
+        )
+    if found != kind:
+        raise ForgedError(f"it is a signed {found}, not a {kind}")
     return said
+
+
+def _public_key(text: str, given_by: str) -> str:
+    try:
+        raw = _bytes(text)
+        Ed25519PublicKey.from_public_bytes(raw)
+    except ValueError as error:
+        raise InputError(f"{given_by} {text}: expected a public key as records have it, 44 characters") from error
+    return _text(raw)
 
 
 def _make_key(path: Path) -> None:

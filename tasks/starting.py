@@ -10,9 +10,9 @@ from federated.component import Vector
 from federated.engine import Engine
 from federated.errors import PlanError
 from tasks.history import history
-from tasks.signing import trusted_key
+from tasks.signing import trusted_keys
 from tasks.stored import Library
-from tasks.verifying import sound
+from tasks.verifying import opened_sound
 from tasks.versions import CHAMPION
 
 
@@ -40,9 +40,8 @@ def starting_point(plan: Plan, engine: Engine) -> Start | None:
     if version is None:
         return None
     uri = f"{plan.name}/{version}"
-    sound(uri)
-    with library.open(uri) as stored:
-        params, records = stored.params, history(library, stored, trusted_key())
+    with opened_sound(uri) as stored:
+        params, records = stored.params, history(library, stored, trusted_keys())
     if params.size != engine.size:
         raise PlanError(f"start: {uri} has {params.size:,} parameters, the plan's model has {engine.size:,}")
     trained = next(record["identity"] for record in records if "identity" in record)["plan"]["model"]

@@ -15,7 +15,7 @@ from safetensors.numpy import load
 from configs.retention import Kept
 from federated.component import Metrics, Vector
 from federated.errors import InputError
-from tasks.signing import read_signed
+from tasks.signing import Trusted, read_signed
 from tasks.store import sha256
 from tasks.tracking import connect, storing
 from tasks.versions import RECORD, SEAL, STATE
@@ -62,21 +62,21 @@ class StoredVersion:
         file = self.folder / path
         return file.read_bytes() if file.is_file() else b""
 
-    def record(self, public: str) -> dict[str, Any]:
+    def record(self, trusted: Trusted) -> dict[str, Any]:
         """What its round recorded.
 
         Raises:
-            ForgedError: it was changed, or signed by another key.
+            ForgedError: it was changed, exchanged, or signed by another key.
         """
-        return read_signed(self.signed(RECORD), public)
+        return read_signed(self.signed(RECORD), "record", trusted)
 
-    def seal(self, public: str) -> dict[str, Any]:
+    def seal(self, trusted: Trusted) -> dict[str, Any]:
         """What was sealed when it was registered.
 
         Raises:
-            ForgedError: it was changed, or signed by another key.
+            ForgedError: it was changed, exchanged, or signed by another key.
         """
-        return read_signed(self.signed(SEAL), public)
+        return read_signed(self.signed(SEAL), "seal", trusted)
 
     @property
     def has_weights(self) -> bool:

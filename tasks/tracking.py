@@ -211,31 +211,6 @@ def open_run(plan: Plan, run_key: str, flow_run_id: str) -> TrackedRun:
     return tracked
 
 
-def unfinished(plan: Plan) -> dict[str, str]:
-    """The MLflow runs of trainings of a plan that are RUNNING, and the Prefect flow run of each.
-
-    Raises:
-        TrackingError: MLflow cannot be read.
-    """
-    client = connect()
-    with storing(f"runs of {plan.name}", verb="list"):
-        experiment = client.get_experiment_by_name(plan.name)
-        if experiment is None:
-            return {}
-        found = client.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'")
-    return {run.info.run_id: run.data.tags[FLOW_RUN] for run in found if FLOW_RUN in run.data.tags}
-
-
-def end_killed(run_id: str) -> None:
-    """Ends the run of a training whose process is no more.
-
-    Raises:
-        TrackingError: MLflow refused.
-    """
-    with storing("the end of a run"):
-        connect().set_terminated(run_id, "KILLED")
-
-
 def plan_yaml(plan: Plan) -> str:
     """The whole plan, defaults included, as YAML."""
     return yaml.safe_dump(plan.model_dump(mode="json"), sort_keys=False)

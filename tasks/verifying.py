@@ -12,7 +12,7 @@ from federated.errors import InputError, TrainingError
 from federated.updates import digest
 from tasks.history import history
 from tasks.journal import Committed
-from tasks.signing import ForgedError, read_signed, trusted_key
+from tasks.signing import ForgedError, Trusted, read_signed, trusted_keys
 from tasks.stored import Library, StoredVersion
 from tasks.versions import PLACE, RECORD, SEAL, STATE, place, tags_of
 
@@ -35,8 +35,8 @@ class Verified(NamedTuple):
     removed: bool
 
 
-def verify(uri: str, public: str) -> Verified:
-    """Looks at a version and at the records of every round before it. ``public`` is the key to trust.
+def verify(uri: str, trusted: Trusted) -> Verified:
+    """Looks at a version and at the records of every round before it. ``trusted`` has the keys to trust.
 
     Guarantees: without the private key nobody can change the files, the record or the tags of a version, put
     another version in its place, or leave out a round before it, without a fault being found. Whoever has the key can.
@@ -47,35 +47,62 @@ def verify(uri: str, public: str) -> Verified:
     """
     library = Library()
     with library.open(uri) as stored:
-        faults, rounds = list(_faults_of_seal(stored, public)), 0
-        try:
-            told = history(library, stored, public)
-        except ForgedError as error:
-            faults.append(str(error))
-        else:
-            rounds = len(told) - 1
-            faults += _faults_of_record(library, stored, told)
-        removed = not stored.has_weights or REMOVED in stored.tags
-        return Verified(stored.name, stored.version, rounds, faults, removed)
+        return _verified(library, stored, trusted)
 
 
-def _faults_of_seal(stored: StoredVersion, public: str) -> Iterator[str]:
+@contextlib.contextmanager
+def opened_sound(uri: str) -> Iterator[StoredVersion]:
+    """A version and its files, which have been verified: what is loaded from there is what was looked at.
+
+    Raises:
+        InputError: there is no such version, or retention has removed its weights.
+        TrainingError: it is not what its training registered.
+        TrackingError: it cannot be read.
+    """
+    library = Library()
+    with library.open(uri) as stored:
+        _require_sound(_verified(library, stored, trusted_keys()))
+        yield stored
+
+
+def _require_sound(found: Verified) -> None:
+    uri = f"{found.name}/{found.version}"
+    if found.faults:
+        raise TrainingError(f"{uri} is not what its training registered: {found.faults[0]}; roundhouse verify {uri}")
+    if found.removed:
+        raise InputError(f"retention has removed the weights of {uri}; choose a version that has them")
+
+
+def _verified(library: Library, stored: StoredVersion, trusted: Trusted) -> Verified:
+    faults, rounds = list(_faults_of_seal(stored, trusted)), 0
     try:
-        seal = stored.seal(public)
+        told = history(library, stored, trusted)
+    except ForgedError as error:
+        faults.append(str(error))
+    else:
+        rounds = len(told) - 1
+        faults += _faults_of_record(library, stored, told)
+    removed = not stored.has_weights or REMOVED in stored.tags
+    return Verified(stored.name, stored.version, rounds, faults, removed)
+
+
+def _faults_of_seal(stored: StoredVersion, trusted: Trusted) -> Iterator[str]:
+    try:
+        seal = stored.seal(trusted)
     except ForgedError as error:
         yield f"{SEAL}: {error}"
         return
     here = {"model": stored.name, "run_id": stored.run_id, "model_id": stored.model_id}
     yield from (f"{name}: sealed as {seal[name]}, found {value}" for name, value in here.items() if seal[name] != value)
-    yield from _faults_of_place(stored, public)
+    yield from _faults_of_place(stored, trusted)
     if len(stored.places) > 1:
         yield f"loaded from one place, logged in another: {', '.join(sorted(stored.places))}"
     yield from _faults_of_files(stored, seal["files"])
 
 
-def _faults_of_place(stored: StoredVersion, public: str) -> Iterator[str]:
+def _faults_of_place(stored: StoredVersion, trusted: Trusted) -> Iterator[str]:
     try:
-        said = read_signed(stored.tags.get(PLACE, "").encode(), public)
+        said = read_signed(stored.tags.get(PLACE, "").encode(), "place", trusted)
     except ForgedError as error:
         yield f"tag {PLACE}: {error}"
         return
@@ -106,18 +133,3 @@ def _faults_of_files(stored: StoredVersion, sealed: dict[str, str]) -> Iterator[
     yield from (f"{path}: missing" for path in sealed if path not in found and path not in removed)
     yield from (f"{path}: was not there when it was sealed" for path in found if path not in sealed)
     yield from (f"{path}: changed" for path in found if path in sealed and found[path] != sealed[path])
-
-
-def sound(uri: str) -> None:
-    """Refuses a version that cannot be trusted, or not be loaded.
-
-    Raises:
-        InputError: there is no such version, or retention has removed its weights.
-        TrainingError: it is not what its training registered.
-        TrackingError: it cannot be read.
-    """
-    found = verify(uri, trusted_key())
-    if found.faults:
-        raise TrainingError(f"{uri} is not what its training registered: {found.faults[0]}; roundhouse verify {uri}")
-    if found.removed:
-        raise InputError(f"retention has removed the weights of {uri}; choose a version that has them")

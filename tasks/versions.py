@@ -127,7 +127,7 @@ class VersionWriter:
 
     def _confirm(self, version: str, model_id: str) -> None:
         """Signs which number the model got: known only now."""
-        signed = self._signer.sign(place(self._plan.name, version, model_id)).decode()
+        signed = self._signer.sign("place", place(self._plan.name, version, model_id)).decode()
         self._run.client.set_model_version_tag(self._plan.name, version, PLACE, signed)
 
     def _version_of(self, round: int) -> ModelVersion | None:
@@ -166,7 +166,7 @@ class VersionWriter:
             if path.is_file()
         }
         said = {"model": self._plan.name, "run_id": self._run.run_id, "model_id": model_id, "files": files}
-        (self._folder / SEAL).write_bytes(self._signer.sign(said))
+        (self._folder / SEAL).write_bytes(self._signer.sign("seal", said))
 
     def close(self) -> None:
         """Removes the folder."""

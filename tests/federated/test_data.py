@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
+from scipy.stats import kstest
 
 from federated.data import Dataset, Split, concatenate
 from federated.errors import DataError
@@ -89,3 +92,43 @@ def test_targets_that_are_no_vector_of_the_right_type_are_refused(targets) -> No
 def test_features_that_no_model_can_take_are_refused(features) -> None:
     with pytest.raises(DataError):
         Dataset(Split(features, np.zeros(2, np.float32)), None, "data.mine")
+
+
+# The number of a row
+
+
+def test_rows_have_numbers_evenly_spread_that_no_other_row_changes() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(4000, 3)), rng.integers(0, 2, 4000)
+    numbers = dataset(x, y).numbers(7)
+    assert kstest(numbers, "uniform").pvalue > 0.01
+    order = rng.permutation(4000)[:100]
+    np.testing.assert_array_equal(dataset(x[order], y[order]).numbers(7), numbers[order])
+
+
+def test_the_number_of_a_row_is_keyed_blake2b_of_its_bytes() -> None:
+    keyed = hashlib.blake2b(key=hashlib.sha256(b"3/holdout").digest(), digest_size=8)
+    keyed.update(np.array([[1.5]], np.float32).tobytes() + b"yes")
+    (number, _) = dataset([[1.5], [0]], [1, 0]).numbers(3)
+    assert number == pytest.approx(int.from_bytes(keyed.digest(), "little") / 2**64, abs=1e-15)
+    assert 0 <= number < 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "labels", "same"),
+    [
+        (([[-0.0], [1]], [1, 0]), NAMES, True),
+        (([[0], [1]], [2, 1]), ("maybe", *NAMES), True),  # the same class by another number
+        (([[0], [1]], [0, 1]), NAMES, False),
+        (([[2], [1]], [1, 0]), NAMES, False),
+    ],
+    ids=["minus nothing", "a class more", "another class", "other features"],
+)
+def test_a_row_keeps_its_number_while_it_says_the_same(rows, labels, same) -> None:
+    before, after = dataset([[0], [1]], [1, 0]).numbers(0)[0], dataset(*rows, labels).numbers(0)[0]
+    assert bool(before == after) is same
+
+
+def test_another_seed_gives_other_numbers() -> None:
+    rows = dataset([[0], [1]], [0.0, 1.5], None)
+    assert not set(rows.numbers(0)) & set(rows.numbers(1))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from federated.data import Split
-from federated.drift import count, reference, stability
+from federated.drift import allowance, count, moved, reference, stability
 from federated.scaling import Standardize
 
 
@@ -19,12 +19,14 @@ def moments(rows: np.ndarray):
 
 
 def by_hand(before: np.ndarray, now: np.ndarray, edges: np.ndarray) -> float:
-    """One feature, by NumPy's histogram and the formula as written."""
+    """One feature, by NumPy's histogram and the formula as written, bin by bin."""
     bins = [-np.inf, *edges, np.inf]
-    p, q = (np.histogram(rows, bins)[0] / len(rows) for rows in (before, now))
-    p, q = np.maximum(p, 1e-4), np.maximum(q, 1e-4)
-    p, q = p / p.sum(), q / q.sum()
-    return float(np.sum((q - p) * np.log(q / p)))
+    index = 0.0
+    for p, q in zip(*(np.histogram(rows, bins)[0] / len(rows) for rows in (before, now)), strict=True):
+        if p or q:
+            p_, q_ = p or min(0.5 / len(before), q), q or min(0.5 / len(now), p)
+            index += (q_ - p_) * np.log(q_ / p_)
+    return float(index)
 
 
 def test_the_index_is_the_formula() -> None:
@@ -40,6 +42,48 @@ def test_only_the_feature_that_moved_is_seen_to_move() -> None:
     known = reference(moments(before), [before])
     still, moved, also_still = stability(known.counts, count(known.edges, now))
     assert moved > 0.25 > 0.02 > max(still, also_still)
+
+
+@pytest.mark.parametrize(("before", "now"), [(100, 100), (2000, 60), (300, 900)])
+def test_what_chance_gives_is_taken_off(before: int, now: int) -> None:
+    """Over a thousand features that have not moved the index is on average what is allowed for."""
+    rng = np.random.default_rng(0)
+    edges = np.tile(np.linspace(0, 1, 12)[1:-1], (1000, 1))
+    counts = [count(edges, rng.random((rows, 1000)).astype(np.float32)) for rows in (before, now)]
+    allowed = allowance(*counts).mean()
+    assert allowed == pytest.approx(10 * (1 / before + 1 / now), rel=0.01)
+    assert stability(*counts).mean() == pytest.approx(allowed, rel=0.15)
+
+
+@pytest.mark.parametrize(("before", "now"), [(60, 60), (2000, 30), (40, 15)])
+def test_what_small_samples_miss_by_chance_is_seldom_a_drift(before: int, now: int) -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(before, 1000)).astype(np.float32)
+    known = reference(moments(rows), [rows])
+    found = moved(known.counts, count(known.edges, rng.normal(size=(now, 1000)).astype(np.float32)))
+    assert (found > 0.25).mean() < 0.1
+
+
+def test_few_rows_that_have_not_moved_are_not_said_to_have() -> None:
+    known = reference(moments(normal(60)), [normal(60)])
+    found = count(known.edges, normal(60, seed=1))
+    assert stability(known.counts, found).max() > 0.25 > moved(known.counts, found).max()
+
+
+def test_few_rows_that_have_moved_are_still_seen() -> None:
+    known = reference(moments(normal(60)), [normal(60)])
+    assert moved(known.counts, count(known.edges, normal(60, shift=2.0, seed=1)))[1] > 0.25
+
+
+def test_nothing_is_never_less_than_nothing() -> None:
+    rows = normal(500)
+    known = reference(moments(rows), [rows])
+    assert (moved(known.counts, count(known.edges, rows)) == 0).all()
+
+
+def test_bins_that_nobody_is_in_allow_for_nothing() -> None:
+    before, now = np.array([[50, 0, 50], [100, 0, 0]]), np.array([[25, 0, 25], [50, 0, 0]])
+    np.testing.assert_allclose(allowance(before, now), [1 / 100 + 1 / 50, 0])
 
 
 def test_the_same_rows_have_not_moved() -> None:

@@ -35,11 +35,14 @@ def test_every_row_has_exactly_one_use(partition, seed) -> None:
     assert min(map(len, parts)) >= 1
 
 
-def test_the_server_holds_out_its_shares_and_each_client_its_own() -> None:
+@pytest.mark.parametrize("seed", range(5))
+def test_the_server_holds_out_its_shares_and_each_client_its_own(seed) -> None:
+    rows = 20_000
     holdout = Holdout(test=0.25, validation=0.15, client_test=0.25)
-    division = divide(DATASET, Iid(clients=6), holdout, 0)
-    assert (len(division.test), len(division.validation)) == (30, 18)
-    assert [(len(c.train), len(c.test)) for c in division.clients.values()] == [(9, 3)] * 6
+    division = divide(small_dataset(rows), Iid(clients=4), holdout, seed)
+    shares = [len(division.test) / rows, len(division.validation) / rows]
+    shares += [len(client.test) / len(np.concatenate(client)) for client in division.clients.values()]
+    assert shares == pytest.approx([0.25, 0.15, *[0.25] * 4], abs=0.035)  # four deviations of a client's
 
 
 @pytest.mark.parametrize("share", [0.001, 0.999])
@@ -71,12 +74,75 @@ class Fixed(Partition):
         return {"a": np.arange(40), "b": np.arange(40)}
 
 
-def test_each_draw_of_a_division_follows_the_seed_and_each_client_its_own() -> None:
+def test_each_draw_of_a_division_follows_the_seed() -> None:
     log: list[float] = []
     divisions = [divide(DATASET, Fixed(log=log), Holdout(), seed) for seed in (0, 1)]
     assert len(set(log)) == 2
-    tests = {tuple(rows.test) for division in divisions for rows in division.clients.values()}
-    assert len(tests) == 4
+    assert len({tuple(division.clients["a"].test) for division in divisions}) == 2
+
+
+def test_a_row_that_two_clients_have_is_tested_on_by_both_or_trained_on_by_both() -> None:
+    first, second = divide(DATASET, Fixed(log=[]), Holdout(), 0).clients.values()
+    np.testing.assert_array_equal(first.test, second.test)
+
+
+def before_and_after(rows: int, seed: int) -> tuple[Dataset, Dataset]:
+    """A table of ``rows`` rows, and the same table a night later: more rows, and two of them come first."""
+    rng = np.random.default_rng(seed)
+    later = Split(rng.normal(size=(rows + 37, 2)).astype(np.float32), rng.integers(0, 3, rows + 37).astype(np.int32))
+    keys = np.array([f"site-{number % 3}" for number in range(rows + 37)])
+    tables = [
+        Dataset(later.take(places), tuple("abc"), "data.test", keys[places])
+        for places in (np.arange(2, rows + 2), np.arange(rows + 37))
+    ]
+    return tables[0], tables[1]
+
+
+def bytes_of(dataset: Dataset, rows: np.ndarray) -> set[bytes]:
+    return {dataset.rows.x[row].tobytes() + dataset.rows.y[row].tobytes() for row in rows}
+
+
+@pytest.mark.parametrize("partition", [Natural(), Iid(clients=3), Dirichlet(clients=3, alpha=1.0)], ids=repr)
+@pytest.mark.parametrize("rows", [60, 600])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_row_that_was_trained_on_is_not_tested_on_once_there_are_more(partition, rows, seed) -> None:
+    tables = before_and_after(rows, seed)
+    old, new = (divide(table, partition, Holdout(), seed) for table in tables)
+    trained = bytes_of(tables[0], np.concatenate([client.train for client in old.clients.values()]))
+    tests = [client.test for client in new.clients.values()]
+    assert not trained & bytes_of(tables[1], np.concatenate([new.test, new.validation, *tests]))
+    for before, after in ((old.test, new.test), (old.validation, new.validation)):
+        assert bytes_of(tables[0], before) <= bytes_of(tables[1], after)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_server_of_few_rows_tests_on_none_that_was_trained_on_either(seed) -> None:
+    """Ten rows: chance often leaves the server none, and the row with the smallest number takes their place."""
+    dataset = small_dataset(60)
+    for count in range(10, 60):
+        old, new = (
+            divide(replace(dataset, rows=dataset.rows.take(np.arange(n)), keys=None), Iid(clients=1), Holdout(), seed)
+            for n in (count, count + 1)
+        )
+        trained = set(np.concatenate([client.train for client in old.clients.values()]))
+        assert not trained & {*new.test, *new.validation}
+
+
+def test_a_row_taken_out_changes_no_other_rows_use() -> None:
+    whole, kept = divide(DATASET, Natural(), Holdout(), 0), np.arange(5, 120)
+    fewer = replace(DATASET, rows=DATASET.rows.take(kept), keys=DATASET.keys[kept])
+    less = divide(fewer, Natural(), Holdout(), 0)
+    assert len(parts_of(less)) == len(parts_of(whole))
+    for before, after in zip(parts_of(whole), parts_of(less), strict=True):
+        np.testing.assert_array_equal(before[before >= 5], kept[after])
+
+
+def test_equal_rows_have_one_use() -> None:
+    twice = np.tile(np.arange(120), 2)
+    dataset = replace(DATASET, rows=DATASET.rows.take(twice), keys=np.tile(["a", "b"], 120))
+    parts = parts_of(divide(dataset, Natural(), Holdout(), 0))
+    trained = {*twice[parts[2]], *twice[parts[4]]}
+    assert not trained & {*twice[np.concatenate([parts[0], parts[1], parts[3], parts[5]])]}
 
 
 def test_the_server_holds_out_the_same_rows_whatever_the_partition() -> None:
@@ -105,9 +171,10 @@ def test_a_share_lies_between_nothing_and_everything(share) -> None:
 
 
 def test_a_client_with_one_row_is_refused_by_name() -> None:
+    dealt = sum(len(rows) for rows in divide(DATASET, Iid(clients=1), Holdout(), 0).clients["client-0"])
     expected = r"partition: client 'client-1' has 1 rows and needs at least 2"
     with pytest.raises(DataError, match=expected):
-        divide(DATASET, Shares(shares=(83, 1)), Holdout(), 0)
+        divide(DATASET, Shares(shares=(dealt - 1, 1)), Holdout(), 0)
 
 
 def test_a_natural_client_whose_rows_all_went_to_the_server_is_refused_by_name() -> None:
@@ -155,12 +222,20 @@ def test_a_federation_knows_its_shapes() -> None:
     assert (numbers.inputs, numbers.classes, numbers.labels) == ((4, 4, 1), None, None)
 
 
+@pytest.fixture
+def numbered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows keep their use, whatever becomes of their values."""
+    numbers = DATASET.numbers(0)
+    monkeypatch.setattr(Dataset, "numbers", lambda dataset, seed: numbers)
+
+
 def changed(rows: np.ndarray) -> Dataset:
     x = DATASET.rows.x.copy()
     x[rows] += 1e6
     return replace(DATASET, rows=Split(x, DATASET.rows.y))
 
 
+@pytest.mark.usefixtures("numbered")
 @pytest.mark.parametrize("scaling", SCALINGS, ids=repr)
 def test_rows_held_out_do_not_move_the_scaling(scaling) -> None:
     division = divide(DATASET, Natural(), Holdout(), 0)
@@ -173,6 +248,7 @@ def test_rows_held_out_do_not_move_the_scaling(scaling) -> None:
     np.testing.assert_array_equal(before.std, after.std)
 
 
+@pytest.mark.usefixtures("numbered")
 def test_every_clients_training_rows_move_the_scaling() -> None:
     before = federate(DATASET, Natural(), Holdout(), Standardize(), 0).scaling
     for client in divide(DATASET, Natural(), Holdout(), 0).clients.values():

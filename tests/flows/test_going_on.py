@@ -19,7 +19,7 @@ from configs import environment
 from federated.errors import PlanError, TrackingError, TrainingError
 from flows.train import train
 from tasks import round_tasks
-from tasks.signing import trusted_key
+from tasks.signing import trusted_keys
 from tasks.stored import Library
 from tasks.summary import Summary
 from tasks.tracking import RunStatus, TrackedRun, open_run
@@ -229,7 +229,7 @@ def test_what_the_checkpoints_lack_comes_from_mlflow(
     versions = versions_of("quickstart")
     assert [found.tags["round"] for found in versions] == ["1", "2", "3", "4"]
     assert [found.tags["record_sha256"] for found in versions][:3] == before
-    assert [verify(f"quickstart/{found.version}", trusted_key()).faults for found in versions] == [[]] * 4
+    assert [verify(f"quickstart/{found.version}", trusted_keys()).faults for found in versions] == [[]] * 4
     assert train(plan, run_key="mine") == summary
     undisturbed = train(plan)
     assert summary.weights_sha256 == undisturbed.weights_sha256
@@ -305,7 +305,7 @@ def test_a_run_key_whose_checkpoints_are_gone_is_refused_and_its_versions_still_
     line = "run key mine: MLflow has another training of it; train again with another run key"
     with pytest.raises(TrainingError, match=f"^{line}$"):
         train(small_plan(), run_key="mine")
-    assert [verify(f"quickstart/{number}", trusted_key()).faults for number in (1, 2, 3)] == [[]] * 3
+    assert [verify(f"quickstart/{number}", trusted_keys()).faults for number in (1, 2, 3)] == [[]] * 3
 
 
 def test_the_end_of_a_run_waits_for_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:

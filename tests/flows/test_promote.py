@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +15,7 @@ from uuid import UUID
 
 import numpy as np
 import pytest
+from prefect.states import Scheduled
 
 from configs.plan import Plan
 from federated.component import Step, Vector
@@ -23,8 +25,10 @@ from federated.rules import Rule
 from federated.updates import Update
 from flows.promote import promote, rollback
 from flows.train import train
-from tasks.promoting import Promoted, move_aliases, restore_previous
+from tasks.aliases import move_aliases, restore_previous
+from tasks.promoting import Promoted, raw_federation
 from tasks.stored import Library
+from tasks.verifying import REMOVED, WEIGHTS
 from tests.roundhouse.commands import wait_until
 from tests.tasks.test_stored import at, copied, new_home, stored_file
 
@@ -36,13 +40,16 @@ WORST_CLIENT = {"kind": "worst_client", "metric": "accuracy", "by": 0.1}
 
 
 def signs(features: int = 4, classes: int = 2) -> Dataset:
-    """Rows of which one feature is 1 or -1, and the label says which: one of the client's own, or seldom the fourth."""
+    """Rows of which one feature is about 1 or -1, and the label says which: the client's own, or seldom the fourth.
+
+    No two are equal: equal rows would all be tested on, or none.
+    """
     rng = np.random.default_rng(0)
     keys = np.repeat(list(ROWS), list(ROWS.values()))
     own = np.repeat(np.arange(3), list(ROWS.values()))
     sign = rng.choice(np.float32([-1, 1]), len(keys))
     x = np.zeros((len(keys), features), np.float32)
-    x[np.arange(len(keys)), np.where(rng.random(len(keys)) < 0.05, 3, own)] = sign
+    x[np.arange(len(keys)), np.where(rng.random(len(keys)) < 0.05, 3, own)] = sign * rng.uniform(1, 1.01, len(keys))
     labels = tuple(f"class-{number}" for number in range(classes))
     return Dataset(Split(x, (sign > 0).astype(np.int32)), labels, "signs", keys)
 
@@ -230,7 +237,8 @@ def test_every_limit_is_measured_on_the_registered_model(known: Versions) -> Non
     outcome = promoted(plan(*gates), known.best)
     found = {verdict["gate"]: verdict["measured"] for verdict in outcome.verdicts}
     assert found["at_least accuracy"] == "1"
-    assert float(found["at_most loss"]) == pytest.approx(np.log1p(np.exp(-4)), rel=1e-5)
+    signals = np.abs(raw_federation(plan()).test.x.sum(axis=1))
+    assert float(found["at_most loss"]) == pytest.approx(np.log1p(np.exp(-4 * signals)).mean(), rel=1e-5)
     size = stored_file(known.best, "data/model.keras", "signs").stat().st_size
     assert found["size"] == f"{size / 1e6:.6g} MB"
     assert outcome.reasons == [
@@ -307,7 +315,23 @@ def test_a_promotion_is_said_on_the_version_too(known: Versions) -> None:
     assert "| schema | passed |" in found.description
 
 
+def test_a_promotion_that_no_gate_has_judged_says_so(known: Versions) -> None:
+    state = promote(plan(), version=known.best, return_state=True)
+    assert (state.name, state.message) == (
+        "Promoted",
+        f"version {known.best} is the champion; the plan has no gates: nothing was compared",
+    )
+    state = promote(plan(NOT_WORSE), version=known.same, return_state=True)
+    assert (state.name, state.message) == ("Promoted", f"version {known.same} is the champion")
+
+
 # What is no promotion
+
+
+@pytest.mark.parametrize("wrong", ["a'b", "a b", "../a", "x" * 81])
+def test_what_is_no_run_key_is_said_of_the_run_key(known: Versions, wrong: str) -> None:
+    with pytest.raises(InputError, match=rf"^--run-key {re.escape(repr(wrong))}: expected up to 80 letters"):
+        promote(plan(), run_key=wrong)
 
 
 def test_without_a_candidate_or_with_a_version_that_is_not_there_it_is_one_line(known: Versions) -> None:
@@ -361,6 +385,33 @@ def test_a_rollback_with_nothing_to_go_back_to_is_one_line_and_moves_nothing(
     with pytest.raises(InputError, match=r"^signs: there is no previous champion to go back to$"):
         rollback("signs")
     assert aliases() == unmoved
+
+
+def test_a_rollback_to_a_version_that_was_changed_is_refused_unless_it_is_forced(known: Versions) -> None:
+    set_alias("champion", known.best)
+    set_alias("previous", known.same)
+    stored_file(known.same, "data/model.keras", "signs").write_bytes(b"other code")
+    with pytest.raises(TrainingError, match=rf"^signs/{known.same} .*: changed; .*; --force rolls back all the same$"):
+        rollback("signs")
+    assert aliases() == {"champion": known.best, "previous": known.same}
+    assert rollback("signs", force=True).champion == known.same
+    assert aliases() == {"champion": known.same, "previous": known.best}
+
+
+def test_a_rollback_to_a_version_without_weights_is_refused(known: Versions) -> None:
+    set_alias("champion", known.best)
+    set_alias("previous", known.same)
+    remove_weights(known.same)
+    with pytest.raises(InputError, match=rf"has removed the weights of signs/{known.same}; .*--force"):
+        rollback("signs")
+    assert aliases() == {"champion": known.best, "previous": known.same}
+
+
+def remove_weights(version: str) -> None:
+    """As retention does."""
+    for path in WEIGHTS:
+        stored_file(version, path, "signs").unlink()
+    client().set_model_version_tag("signs", version, REMOVED, "2026-01-01")
 
 
 # A champion at every instant
@@ -468,6 +519,37 @@ def test_an_alias_that_mlflow_refuses_fails_the_promotion_with_one_line(
     assert aliases() == {"champion": known.same, "previous": known.best}
 
 
+@pytest.mark.parametrize("lost", [1, 2, 3])
+def test_an_answer_that_was_lost_is_no_failure_of_a_promotion(known: Versions, lost: int) -> None:
+    for alias, version in (("champion", known.best), ("previous", known.wrong_for_c), ("candidate", known.same)):
+        set_alias(alias, version)
+    with _dying(lost, True, ConnectionError("reset by peer")):
+        moved = move_aliases.fn("signs", known.same)
+    assert (moved.champion, moved.previous) == (known.same, known.best)
+    assert aliases() == {"champion": known.same, "previous": known.best}
+
+
+@pytest.mark.parametrize("call", [1, 2])
+def test_an_answer_that_was_lost_is_no_failure_of_a_rollback(known: Versions, call: int) -> None:
+    set_alias("champion", known.best)
+    set_alias("previous", known.same)
+    with _dying(call, True, ConnectionError("reset by peer")):
+        moved = restore_previous.fn("signs")
+    assert (moved.champion, moved.previous) == (known.same, known.best)
+    assert aliases() == {"champion": known.same, "previous": known.best}
+
+
+def test_a_rollback_that_mlflow_refuses_is_one_line_and_moves_nothing(known: Versions) -> None:
+    set_alias("champion", known.best)
+    set_alias("previous", known.same)
+    with (
+        _dying(1, False, ConnectionError("no")),
+        pytest.raises(TrackingError, match="MLflow could not store the aliases: no"),
+    ):
+        restore_previous.fn("signs")
+    assert aliases() == {"champion": known.best, "previous": known.same}
+
+
 # Approval
 
 
@@ -478,8 +560,22 @@ def test_a_candidate_that_nobody_approved_is_refused_where_a_person_is_asked(kno
         ["approval: a person must approve; --approve says that one has"],
     )
     assert aliases() == {}
+    assert approval(known.best) == ("passed", "not answered", "a person must approve; --approve says that one has")
     assert promoted(plan(approval=True), known.best, approved=True).promoted
     assert aliases() == {"champion": known.best}
+    assert approval(known.best) == ("passed", "approved", "by --approve")
+
+
+def approval(version: str) -> tuple[str, ...]:
+    """What the version says of the gates, of the person who was asked, and of that one's comment."""
+    tags = client().get_model_version("signs", version).tags
+    return tuple(tags.get(name, "") for name in ("gates", "approval", "approval_comment"))
+
+
+def test_what_a_person_once_said_is_not_left_on_a_version_that_is_judged_without_one(known: Versions) -> None:
+    promoted(plan(approval=True), known.best)
+    promoted(plan(), known.best)
+    assert approval(known.best) == ("passed", "not asked", "")
 
 
 def test_approval_does_not_overrule_a_gate(known: Versions) -> None:
@@ -496,14 +592,29 @@ class Deployed:
         self._api = api
         given = {"plan": asked.model_dump(mode="json"), "version": version}
         self._run = api.create_flow_run_from_deployment(deployment, parameters=given)
+        self._start()
+        wait_until(lambda: self.state.is_paused() or not self._thread.is_alive(), 30)
+
+    def _start(self) -> None:
         self._thread = threading.Thread(target=contextvars.copy_context().run, args=(self._work,))
         self._thread.start()
-        wait_until(lambda: self.state.is_paused() or not self._thread.is_alive(), 30)
 
     def _work(self) -> None:
         from prefect.flow_engine import run_flow
 
         run_flow(promote, flow_run=self._run, return_type="state")
+
+    def wait(self) -> None:
+        """Until the run has ended."""
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+
+    def retry(self) -> None:
+        """As the button of the UI does it; until the run has ended again."""
+        self._api.set_flow_run_state(self._run.id, Scheduled(name="AwaitingRetry"), force=True)
+        self._run = self._api.read_flow_run(self._run.id)
+        self._start()
+        self.wait()
 
     @property
     def state(self) -> Any:
@@ -549,6 +660,54 @@ def test_a_deployment_waits_for_a_person_and_does_what_that_one_says(
     assert (ended.type, ended.name, ended.message) == ("COMPLETED", name, message)
     after = {"champion": known.same, "previous": known.best} if said["approve"] else {"champion": known.best}
     assert aliases() == after
+    decision = "approved" if said["approve"] else "refused"
+    assert approval(known.same) == ("passed", decision, said.get("comment", "no comment"))
+
+
+def test_where_nobody_answers_in_time_the_promotion_is_refused_and_a_retry_too(
+    api: Any, known: Versions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.promote._DAY", 2)
+    run = Deployed(api, plan(approval=True), known.best)
+    run.wait()
+    said = "approval: nobody answered; promote the version again"
+    assert (run.state.type, run.state.name, run.state.message) == ("COMPLETED", "Refused", said)
+    assert approval(known.best)[:2] == ("passed", "not answered")
+    run.retry()
+    assert (run.state.type, run.state.name, run.state.message) == ("COMPLETED", "Refused", said)
+    assert aliases() == {}
+
+
+def test_a_retry_remembers_what_a_person_said(api: Any, known: Versions) -> None:
+    run = Deployed(api, plan(approval=True), known.best)
+    with _dying(1, False, ConnectionError("no")):
+        assert run.answer(approve=True, comment="go").is_failed()
+    run.retry()
+    assert (run.state.name, aliases()) == ("Promoted", {"champion": known.best})
+    assert approval(known.best) == ("passed", "approved", "go")
+
+
+def test_a_pause_that_gives_no_answer_is_a_refusal(api: Any, known: Versions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.promote.pause_flow_run", lambda **given: None)
+    assert Deployed(api, plan(approval=True), known.best).state.name == "Refused"
+
+
+def test_a_candidate_that_lost_its_weights_while_a_person_thought_is_not_promoted(api: Any, known: Versions) -> None:
+    set_alias("champion", known.best)
+    run = Deployed(api, plan(approval=True), known.same)
+    remove_weights(known.same)
+    ended = run.answer(approve=True)
+    assert ended.is_failed()
+    assert f"retention has removed the weights of signs/{known.same}" in ended.message
+    assert aliases() == {"champion": known.best}
+
+
+def test_a_candidate_that_was_changed_while_a_person_thought_is_not_promoted(api: Any, known: Versions) -> None:
+    set_alias("champion", known.best)
+    run = Deployed(api, plan(approval=True), known.same)
+    stored_file(known.same, "data/model.keras", "signs").write_bytes(b"other code")
+    assert "model.keras: changed" in run.answer(approve=True).message
+    assert aliases() == {"champion": known.best}
 
 
 def test_a_deployment_asks_nobody_about_a_candidate_that_a_gate_refuses(api: Any, known: Versions) -> None:

@@ -14,10 +14,10 @@ from flows.promote import promote
 from flows.retain import retain
 from flows.train import train
 from roundhouse.cli import app
-from tasks.promoting import move_aliases
+from tasks.aliases import move_aliases
 from tasks.replaying import replay
 from tasks.serving import serve_check
-from tasks.signing import trusted_key
+from tasks.signing import trusted_keys
 from tasks.stored import Library
 from tasks.verifying import REMOVED, WEIGHTS, verify
 from tests.flows.test_retrain import ROWS, sites_plan, write
@@ -131,7 +131,7 @@ def test_every_version_verifies_and_the_weights_that_are_gone_are_said_to_be(
     home: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     retained(home, "kind: promoted")
-    found = [verify(f"sites/{version}", trusted_key()) for version in ALL]
+    found = [verify(f"sites/{version}", trusted_keys()) for version in ALL]
     assert [(one.version, one.faults) for one in found] == [(version, []) for version in ALL]
     assert {one.version for one in found if one.removed} == LEFT
     capfd.readouterr()
@@ -143,7 +143,7 @@ def test_every_version_verifies_and_the_weights_that_are_gone_are_said_to_be(
 
 def test_every_version_replays_whatever_is_gone(home: Path) -> None:
     retained(home, "kind: promoted")
-    found = [replay(f"sites/{version}", trusted_key()) for version in ALL]
+    found = [replay(f"sites/{version}", trusted_keys()) for version in ALL]
     assert all(one.agrees for one in found)
     assert [(one.round, one.since) for one in found][5:9] == [(6, 5), (7, 5), (8, 5), (1, 0)]
 
@@ -204,7 +204,7 @@ def test_what_a_crash_left_the_next_run_finishes(home: Path, deletion: int) -> N
         pytest.raises(TrackingError, match=r"sites version \d: the store is away"),
     ):
         retained(home, "kind: promoted")
-    assert all(not verify(f"sites/{version}", trusted_key()).faults for version in LEFT)
+    assert all(not verify(f"sites/{version}", trusted_keys()).faults for version in LEFT)
     retained(home, "kind: promoted")
     assert with_weights() == set(ALL) - LEFT
     assert {version for version in ALL if REMOVED in known(version)} == LEFT

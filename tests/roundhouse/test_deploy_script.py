@@ -19,6 +19,7 @@ from prefect.utilities.importtools import import_object
 from configs.loading import load_plan
 from federated.errors import InputError
 from flows.drift import DRIFTED
+from flows.promote import promote
 from tests.flows.test_train import commit_of_this_checkout
 
 ROOT = Path(__file__).parents[2]
@@ -170,6 +171,12 @@ def test_runs_start_in_the_workers_folder_whoever_deployed(monkeypatch: pytest.M
     monkeypatch.setenv("ROUNDHOUSE_FOLDER", str(tmp_path / "absent"))
     with pytest.raises(InputError, match="ROUNDHOUSE_FOLDER: set it where the worker runs"):
         enter()
+
+
+def test_no_deployment_that_may_pause_for_a_person_has_a_concurrency_limit() -> None:
+    """Its place is lost with the pause, and Prefect cancels who cannot renew it."""
+    (promotion,) = [deployment for deployment in DEPLOYMENTS if flow_of(deployment) is promote]
+    assert "concurrency_limit" not in promotion
 
 
 def test_deployments_are_told_apart_by_flow_and_name() -> None:

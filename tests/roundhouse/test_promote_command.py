@@ -21,6 +21,7 @@ from tests.tasks.test_stored import at, copied, new_home, stored_file
 
 PLAN = ("quickstart", *(argument for override in SMALL for argument in ("--set", override)))
 NO_GATES = ("--set", "promotion.gates=[]")
+UNJUDGED = "the plan has no gates: nothing was compared\n"
 STRICT = "[{kind: schema}, {kind: at_least, metric: accuracy, value: 0.999}, {kind: size, megabytes: 10}]"
 STRICT_GATES = ("--set", f"promotion.gates={STRICT}")
 STRANGER = "A" * 43 + "="
@@ -105,9 +106,12 @@ def test_a_refusal_ends_with_3_and_a_table_of_the_gates(command: Command) -> Non
 
 
 def test_a_promotion_ends_with_0_and_says_who_serves_and_a_rollback_too(command: Command) -> None:
-    assert command("promote", *PLAN, *NO_GATES, "--version", "2").out == "quickstart: champion 2, previous none\n"
+    assert (
+        command("promote", *PLAN, *NO_GATES, "--version", "2").out
+        == f"quickstart: champion 2, previous none\n{UNJUDGED}"
+    )
     done = command("promote", *PLAN, *NO_GATES)
-    assert done == (0, "quickstart: champion 3, previous 2\n", "")
+    assert done == (0, f"quickstart: champion 3, previous 2\n{UNJUDGED}", "")
     assert aliases() == {"champion": "3", "previous": "2"}
     assert command("rollback", "quickstart") == (0, "quickstart: champion 2, previous 3\n", "")
     assert aliases() == {"champion": "2", "previous": "3"}
@@ -170,6 +174,23 @@ def test_an_mlflow_that_is_away_is_one_line_and_ends_with_1(
     assert done.err.count("\n") == 1
 
 
+def test_a_rollback_to_a_changed_version_ends_with_1_and_force_does_it(command: Command) -> None:
+    for version, alias in (("3", "champion"), ("2", "previous")):
+        Library().client.set_registered_model_alias("quickstart", alias, version)
+    with stored_file("2", "data/model.keras").open("ab") as file:
+        file.write(b"more")
+    done = command("rollback", "quickstart")
+    assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
+    assert done.err.endswith("; --force rolls back all the same\n")
+    assert command("rollback", "quickstart", "--force") == (0, "quickstart: champion 2, previous 3\n", "")
+
+
+def test_what_is_no_run_key_is_one_line_and_ends_with_2(command: Command) -> None:
+    done = command("promote", *PLAN, "--run-key", "a'b")
+    line = 'error: --run-key "a\'b": expected up to 80 letters, digits, dots, dashes and underscores\n'
+    assert (done.code, done.out, done.err) == (2, "", line)
+
+
 @pytest.mark.slow
 def test_two_promotions_at_once_follow_one_another_and_lose_nothing(home: Path, server: dict[str, str]) -> None:
     """Each in a process of its own."""
@@ -185,8 +206,8 @@ def test_two_promotions_at_once_follow_one_another_and_lose_nothing(home: Path, 
     first, second = found["previous"], found["champion"]
     assert {first, second} == {"2", "3"}
     assert set(found) == {"champion", "previous"}
-    assert ended[first].stdout == f"quickstart: champion {first}, previous 1\n"
-    assert ended[second].stdout == f"quickstart: champion {second}, previous {first}\n"
+    assert ended[first].stdout == f"quickstart: champion {first}, previous 1\n{UNJUDGED}"
+    assert ended[second].stdout == f"quickstart: champion {second}, previous {first}\n{UNJUDGED}"
 
 
 # Verify

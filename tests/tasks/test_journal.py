@@ -132,7 +132,7 @@ def rounds_of(folder: Path, kind: str) -> list[int]:
 
 def put_record(folder: Path, number: int, said: dict[str, Any], signer: Signer = KEY) -> None:
     """Replaces a record by another that is signed as it should be."""
-    signed = signer.sign(said)
+    signed = signer.sign("record", said)
     file(folder, "records", number).unlink()
     (folder / "plan" / "key" / "records" / f"{number:06d}-{sha256(signed)}.json").write_bytes(signed)
 
@@ -357,9 +357,9 @@ def test_a_record_and_a_state_from_elsewhere_are_taken_where_they_fit(tmp_path: 
     assert bits(taken_up(whole)) == bits(play(tmp_path / "whole", 3))
     records, states = [done.signed for done in whole.committed], [whole.state_bytes(number) for number in range(4)]
     assert not journal.adopt(records[3]), "it follows another"
-    forked = KEY.sign(read_signed(records[1]) | {"seconds": 9.0})
-    strange = KEY.sign({"model": "plan", "version": "2"})
-    by_another = OTHER_KEY.sign(read_signed(records[2]))
+    forked = KEY.sign("record", read_signed(records[1], "record") | {"seconds": 9.0})
+    strange = KEY.sign("place", {"model": "plan", "version": "2"})
+    by_another = OTHER_KEY.sign("record", read_signed(records[2], "record"))
     assert [journal.adopt(one) for one in (forked, strange, by_another, b"", records[2])] == [False] * 4 + [True]
     assert [journal.adopt_state(2, one) for one in (states[1], b"", states[2])] == [False, False, True]
     again = opened(tmp_path / "older")
@@ -384,7 +384,7 @@ def test_a_record_says_what_it_is_and_names_the_one_before(tmp_path: Path) -> No
     state, previous = play(tmp_path, 3), None
     for number in range(4):
         signed = file(tmp_path, "records", number).read_bytes()
-        record = read_signed(signed, KEY.public)
+        record = read_signed(signed, "record", (KEY.public,))
         assert (record["round"], record["run_key"], record["previous"]) == (number, "key", previous)
         assert record["state_sha256"] == sha256(file(tmp_path, "states", number).read_bytes())
         previous = sha256(signed)
@@ -441,7 +441,7 @@ def test_of_two_records_of_a_round_the_one_that_the_next_names_counts(tmp_path: 
     play(tmp_path, 3)
     path, record = file(tmp_path, "records", 1), opened(tmp_path)._records[1].record
     for attempt in range(8):  # some sort before it, some after
-        signed = KEY.sign(record | {"attempt": attempt})
+        signed = KEY.sign("record", record | {"attempt": attempt})
         path.with_name(f"000001-{sha256(signed)}.json").write_bytes(signed)
     journal = opened(tmp_path)
     assert taken_up(journal).round == 3

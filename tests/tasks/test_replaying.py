@@ -17,7 +17,7 @@ from federated.errors import InputError, TrainingError
 from flows.train import train
 from tasks import replaying
 from tasks.replaying import Replayed, replay
-from tasks.signing import ForgedError, read_signed, signer, trusted_key
+from tasks.signing import ForgedError, read_signed, signer, trusted_keys
 from tasks.store import sha256
 from tasks.stored import Library
 from tasks.tracking import START
@@ -66,7 +66,7 @@ def table(trained: Path) -> Iterator[Path]:
 
 
 def replayed(uri: str) -> Replayed:
-    return replay(uri, trusted_key())
+    return replay(uri, trusted_keys())
 
 
 def rewrite_history(version: str, identity: dict[str, Any]) -> None:
@@ -77,10 +77,10 @@ def rewrite_history(version: str, identity: dict[str, Any]) -> None:
     files = [run_file(version, START), *(stored_file(by_round[number], RECORD) for number in sorted(by_round))]
     previous: str | None = None
     for file in files:
-        said = read_signed(file.read_bytes()) | {"previous": previous}
+        said = read_signed(file.read_bytes(), "record") | {"previous": previous}
         if "identity" in said:
             said["identity"] |= identity
-        file.write_bytes(signer().sign(said))
+        file.write_bytes(signer().sign("record", said))
         previous = sha256(file.read_bytes())
 
 

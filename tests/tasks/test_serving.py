@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,11 +23,15 @@ import pytest
 from configs import environment
 from federated.errors import InputError, TrainingError
 from flows.train import train
+from models.keras_engine import KerasEngine
 from models.loaded_model import LoadedModel
 from roundhouse.cli import app
-from tasks.promoting import raw_federation
+from tasks.drifting import measure_drift
+from tasks.promoting import raw_federation, score_version
 from tasks.serving import serve_check
-from tasks.stored import Library
+from tasks.starting import starting_point
+from tasks.stored import Library, StoredVersion
+from tasks.training import Sealed
 from tests.flows.test_retrain import ROWS, sites_plan, write
 from tests.roundhouse.commands import environment as of_commands
 from tests.roundhouse.commands import wait_until
@@ -78,6 +84,49 @@ def test_a_version_that_was_changed_is_not_loaded(trained: Path, tmp_path: Path)
         stored_file("2", "data/model.keras", "sites").write_bytes(b"os.system")
         with pytest.raises(TrainingError, match=r"^sites/2 is not what its training registered: .*changed; roundhouse"):
             serve_check("sites")
+
+
+def scored(home: Path) -> Any:
+    plan = sites_plan(home.parent / "table.csv")
+    return score_version.fn("sites", "2", Sealed(raw_federation(plan)))
+
+
+def started_from(home: Path) -> Any:
+    plan = sites_plan(home.parent / "table.csv", "start={kind: champion}")
+    federation = plan.federation()
+    return starting_point(plan, KerasEngine(plan.model, federation.inputs, federation.classes))
+
+
+LOADERS: dict[str, Callable[[Path], Any]] = {
+    "scored": scored,
+    "started from": started_from,
+    "measured for drift": lambda home: measure_drift.fn(sites_plan(home.parent / "table.csv")),
+    "checked": lambda home: serve_check("sites"),
+}
+
+
+@pytest.mark.parametrize("load", LOADERS.values(), ids=LOADERS)
+def test_what_is_loaded_is_what_was_verified_whatever_the_store_serves_next(
+    load: Callable[[Path], Any], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store exchanges the weights as soon as they have been fetched."""
+    copy = copied(trained, tmp_path)
+    shutil.copy(trained.parent / "table.csv", tmp_path)
+    fetched: list[str] = []
+
+    @contextlib.contextmanager
+    def exchanged(library: Library, uri: str, files: str = "") -> Iterator[StoredVersion]:
+        with fetch(library, uri, files) as stored:
+            fetched.append(uri)
+            for path in ("data/model.keras", "round/state.safetensors"):
+                stored_file("2", path, "sites").write_bytes(b"other weights")
+            yield stored
+
+    with at(copy):
+        fetch = Library.open
+        monkeypatch.setattr(Library, "open", exchanged)
+        assert load(copy) is not None
+    assert len(fetched) == 1
 
 
 class Raising:

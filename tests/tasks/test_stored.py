@@ -15,7 +15,7 @@ import pytest
 from federated.errors import InputError, TrackingError
 from federated.updates import digest
 from flows.train import train
-from tasks.signing import ForgedError, trusted_key
+from tasks.signing import ForgedError, trusted_keys
 from tasks.stored import Library
 from tasks.tracking import START
 from tests.flows.test_train import small_plan
@@ -128,8 +128,8 @@ def test_an_open_version_has_its_files_and_what_was_signed_until_it_is_closed(li
     with library.open("quickstart/2") as stored:
         assert str(stored) == "quickstart version 2"
         assert {"MLmodel", "data/model.keras", "round/record.json", "round/seal.json"} <= set(stored.files)
-        assert stored.record(trusted_key())["round"] == 2
-        seal = stored.seal(trusted_key())
+        assert stored.record(trusted_keys())["round"] == 2
+        seal = stored.seal(trusted_keys())
         assert (seal["model"], seal["run_id"], seal["model_id"]) == ("quickstart", stored.run_id, stored.model_id)
         assert stored.has_weights
         assert digest(stored.params) == stored.tags["weights_sha256"]
@@ -145,7 +145,7 @@ def test_a_signed_file_that_is_missing_is_as_bad_as_a_forged_one(library: Librar
     with library.open("quickstart/2", files="data") as stored:
         assert stored.signed("round/record.json") == b""
         with pytest.raises(ForgedError):
-            stored.record(trusted_key())
+            stored.record(trusted_keys())
 
 
 def test_the_versions_of_a_training_are_its_own(library: Library) -> None:

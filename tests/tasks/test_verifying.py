@@ -14,10 +14,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from federated.errors import InputError
 from flows.train import train
-from tasks.signing import Signer, read_signed, signer, trusted_key
+from models.keras_engine import KerasEngine
+from tasks.signing import Kind, Signer, read_signed, signer, trusted_keys
+from tasks.starting import starting_point
 from tasks.stored import Library
 from tasks.tracking import START
-from tasks.verifying import REMOVED, verify
+from tasks.verifying import REMOVED, opened_sound, verify
+from tasks.versions import PLACE
 from tests.flows.test_train import small_plan
 from tests.tasks.test_stored import at, copied, database, new_home, run_file, stored_file
 
@@ -49,7 +52,7 @@ def home(trained: Path, tmp_path: Path) -> Iterator[Path]:
 
 def faults(version: str = "3", public: str = "") -> list[str]:
     """What is wrong with a version of the quickstart."""
-    return verify(f"quickstart/{version}", trusted_key(public)).faults
+    return verify(f"quickstart/{version}", trusted_keys(public)).faults
 
 
 def edit(path: Path, change: Callable[[bytes], bytes]) -> None:
@@ -58,19 +61,20 @@ def edit(path: Path, change: Callable[[bytes], bytes]) -> None:
 
 def resign(path: Path, by: Signer, **changed: Any) -> None:
     """Signs a file again, with other content."""
-    edit(path, lambda content: by.sign(read_signed(content) | changed))
+    kind: Kind = "record" if path.name == "record.json" else "seal"
+    edit(path, lambda content: by.sign(kind, read_signed(content, kind) | changed))
 
 
 def test_every_version_as_it_was_registered_verifies(trained: Path) -> None:
     with at(trained):
-        found = [verify(f"quickstart/{version}", trusted_key()) for version in "1234"]
+        found = [verify(f"quickstart/{version}", trusted_keys()) for version in "1234"]
         assert [(one.version, one.rounds, one.faults) for one in found] == [
             ("1", 1, []),
             ("2", 2, []),
             ("3", 3, []),
             ("4", 1, []),
         ]
-        assert verify("models:/quickstart@candidate", trusted_key()) == found[3]
+        assert verify("models:/quickstart@candidate", trusted_keys()) == found[3]
 
 
 # Files
@@ -237,7 +241,7 @@ def test_another_run_in_a_versions_place_is_found(home: Path) -> None:
 
 def test_a_record_signed_by_another_key_is_found(home: Path) -> None:
     resign(stored_file("3", RECORD), STRANGER)
-    said = f"it is signed by the key {STRANGER.public[:12]}…, not by {trusted_key()[:12]}…"
+    said = f"it is signed by the key {STRANGER.public[:12]}…, not by {trusted_keys()[0][:12]}…"
     assert f"its record: {said}" in faults()
 
 
@@ -248,7 +252,7 @@ def test_what_is_sound_is_not_blamed(home: Path) -> None:
 
 def test_a_seal_signed_by_another_key_is_found(home: Path) -> None:
     resign(stored_file("3", SEAL), STRANGER)
-    assert faults() == [f"{SEAL}: it is signed by the key {STRANGER.public[:12]}…, not by {trusted_key()[:12]}…"]
+    assert faults() == [f"{SEAL}: it is signed by the key {STRANGER.public[:12]}…, not by {trusted_keys()[0][:12]}…"]
 
 
 @pytest.mark.parametrize("path", [RECORD, SEAL])
@@ -277,6 +281,28 @@ def test_another_public_key_trusts_nothing_here(trained: Path) -> None:
         found = faults("3", STRANGER.public)
         assert found
         assert all(f"not by {STRANGER.public[:12]}…" in fault for fault in found)
+
+
+SWAPS = {
+    "a seal as the place": (SEAL, PLACE, f"tag {PLACE}: it is a signed seal, not a place"),
+    "a record as the place": (RECORD, PLACE, f"tag {PLACE}: it is a signed record, not a place"),
+    "a record as the seal": (RECORD, SEAL, f"{SEAL}: it is a signed record, not a seal"),
+    "a place as the seal": (PLACE, SEAL, f"{SEAL}: it is a signed place, not a seal"),
+    "a seal as the record": (SEAL, RECORD, "its record: it is a signed seal, not a record"),
+    "a place as the record": (PLACE, RECORD, "its record: it is a signed place, not a record"),
+}
+
+
+@pytest.mark.parametrize(("taken", "into", "fault"), SWAPS.values(), ids=SWAPS)
+def test_what_was_signed_as_something_else_is_a_fault_by_name(home: Path, taken: str, into: str, fault: str) -> None:
+    client = Library().client
+    signed = client.get_model_version("quickstart", "3").tags[PLACE] if taken == PLACE else None
+    content = stored_file("3", taken).read_bytes() if signed is None else signed.encode()
+    if into == PLACE:
+        client.set_model_version_tag("quickstart", "3", PLACE, content.decode())
+    else:
+        stored_file("3", into).write_bytes(content)
+    assert fault in faults()
 
 
 # The rounds before
@@ -310,7 +336,7 @@ def test_a_version_that_passes_itself_off_as_the_round_before_is_found(home: Pat
 def test_a_start_that_was_exchanged_is_found_by_every_version(home: Path) -> None:
     shutil.copy(run_file("4", START), run_file("1", START))
     for version, number in (("1", 1), ("2", 2), ("3", 3)):
-        assert verify(f"quickstart/{version}", trusted_key()).rounds == 0
+        assert verify(f"quickstart/{version}", trusted_keys()).rounds == 0
         assert faults(version) == ["round 0: the record is not the one that round 1 names"], number
     assert faults("4") == []
 
@@ -323,8 +349,31 @@ def test_a_start_that_is_gone_is_found(home: Path) -> None:
 # The key
 
 
+def test_after_a_new_key_versions_of_the_old_one_are_sound_where_it_is_trusted(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = signer().public
+    shutil.rmtree(home / "keys")
+    new = signer().public
+    assert any(f"signed by the key {old[:12]}…, not by {new[:12]}…" in fault for fault in faults())
+    monkeypatch.setenv("ROUNDHOUSE_TRUSTED_KEYS", old)
+    assert faults() == []
+    with opened_sound("quickstart/3") as stored:
+        assert stored.record(trusted_keys())["round"] == 3
+    plan = small_plan("start={kind: version, version: 3}")
+    federation = plan.federation()
+    start = starting_point(plan, KerasEngine(plan.model, federation.inputs, federation.classes))
+    assert start is not None
+    assert start.version == "3"
+
+
+def test_the_key_that_is_given_is_the_only_one(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROUNDHOUSE_TRUSTED_KEYS", signer().public)
+    assert faults("3", STRANGER.public)
+
+
 def test_a_home_without_a_key_asks_for_one_and_makes_none(home: Path) -> None:
-    public = trusted_key()
+    public = signer().public
     shutil.rmtree(home / "keys")
     with pytest.raises(InputError, match=r"there is no signing key at .*signing\.pem; give the public one with --key"):
         faults()
