@@ -33,7 +33,7 @@ from models.keras_engine import KerasEngine
 
 plan = load_plan("quickstart", sys.argv[1:])
 parties = plan.federation()
-engine = KerasEngine(plan.model, parties.inputs, parties.classes)
+engine = KerasEngine(plan.model, parties.inputs, parties.classes, plan.compilation)
 state, tests, seconds = initial_state(plan.algorithm, engine), ClientTests(list(parties.clients.values())), []
 threads = ThreadPoolExecutor(workers())
 for number in range(1, plan.rounds + 1):

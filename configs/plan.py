@@ -20,6 +20,7 @@ from federated.partitions import AnyPartition, Natural
 from federated.scaling import AnyScaling, AsIs
 from federated.sources import AnySource
 from federated.stopping import Stop
+from models.architecture import Asked
 from models.specs import AnyModel
 
 NOT_DECISIVE = {"name", "description", "baselines", "keep_checkpoints", "promotion", "retention", "drift"}
@@ -35,6 +36,7 @@ class Plan(Component):
     round needs. ``baselines`` also trains each client alone and one model on the pooled rows, for comparison.
     ``start`` is what round 1 starts from. ``promotion`` says what a model must show to become the champion, and
     ``retention`` which versions keep their weights; ``drift`` says when new data ask for a training.
+    ``compilation`` is how local training is compiled; ``auto`` goes by the model's layers and size.
     ``keep_checkpoints`` is how many rounds can be gone back, should the latest checkpoint be damaged.
     """
 
@@ -45,6 +47,7 @@ class Plan(Component):
     holdout: Holdout = Holdout()
     scaling: AnyScaling = AsIs()
     model: AnyModel
+    compilation: Asked = "auto"
     start: AnyStart = Fresh()
     rounds: int = Field(ge=1)
     stop: Stop | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from federated.component import Component
 from federated.errors import PlanError
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import keras
 
 Shape = tuple[int, ...]
+
+Asked = Literal["auto", "graph", "xla"]
+"""How local training is to be compiled."""
 
 _BUILDING = threading.Lock()
 

@@ -7,9 +7,8 @@ from typing import Literal
 import keras
 
 from federated.errors import PlanError
+from models.architecture import Asked
 from models.layout import Layout
-
-Asked = Literal["auto", "graph", "xla"]
 
 Compilation = Literal["graph", "xla"]
 
@@ -41,4 +40,4 @@ def compilation(asked: Asked, model: keras.Model, layout: Layout) -> Compilation
 
 def layers(model: keras.Model) -> list[keras.Layer]:
     """Every layer, inner models' included."""
-    return [layer for layer in model._flatten_layers(include_self=False)]
+    return list(model._flatten_layers(include_self=False))

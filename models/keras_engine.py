@@ -14,8 +14,8 @@ from federated.component import Vector
 from federated.data import Client, Split
 from federated.engine import Fitted, Scores
 from federated.local_optimizers import LocalTraining
-from models.architecture import Model, Shape, build_seeded
-from models.compilation import Asked, compilation
+from models.architecture import Asked, Model, Shape, build_seeded
+from models.compilation import compilation
 from models.layout import Layout
 from models.local_loop import Course, GraphLoop, LocalLoop, LocalStep, PaddedLoop
 from models.objectives import objective
@@ -38,13 +38,13 @@ def prepare_devices() -> None:
 class KerasEngine:
     """Trains and scores one Keras architecture; an ``Engine``. Safe to call from several threads."""
 
-    def __init__(self, spec: Model, inputs: Shape, classes: int | None, compile: Asked = "auto") -> None:
+    def __init__(self, spec: Model, inputs: Shape, classes: int | None, how: Asked = "auto") -> None:
         prepare_devices()
         self._spec, self._inputs, self._classes = spec, inputs, classes
         self._objective = objective(classes)
         self._model = build_seeded(spec, inputs, classes, seed=0)
         self._layout = Layout(self._model)
-        self.compilation = compilation(compile, self._model, self._layout)
+        self.compilation = compilation(how, self._model, self._layout)
         self._rows = [
             tf.TensorSpec([None, *inputs], tf.float32),
             tf.TensorSpec([None], self._objective.target_dtype),

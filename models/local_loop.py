@@ -20,8 +20,8 @@ from models.stateless_optimizers import fresh_slots, stateless_optimizer
 class Course(NamedTuple):
     """The randomness of a local training, and its batches.
 
-    ``order`` says which row comes when, shape (epochs, rows); ``batch`` is how many come at a time, the last of an epoch
-    may be fewer; ``seeds`` are dropout's and the like, shape (states, 2).
+    ``order`` says which row comes when, shape (epochs, rows); ``batch`` is how many come at a time, fewer at the end of
+    an epoch; ``seeds`` are dropout's and the like, shape (states, 2).
     """
 
     order: NDArray[np.int32]
@@ -50,7 +50,7 @@ class LocalStep:
         return trainable, state, [tf.constant(value) for value in self._fresh_slots]
 
     def __call__(self, carried: Any, x: Any, y: Any, counts: Any = None) -> tuple[Any, Any]:
-        """The next weights, state and slots, and the batch's summed loss. Rows whose ``counts`` is 0 count for nothing."""
+        """The next weights, state and slots, and the batch's summed loss. Rows whose ``counts`` is 0 are padding."""
         trainable, state, slots = carried
         with tf.GradientTape() as tape:
             tape.watch(trainable)
@@ -110,7 +110,7 @@ class GraphLoop:
 
 
 class PaddedLoop:
-    """A graph compiled by XLA, which wants fixed shapes: rows and batches are padded, and the padding counts for nothing.
+    """A graph compiled by XLA, which wants fixed shapes: rows and batches are padded, and padding counts for nothing.
 
     Sizes are rounded up to the next of 1, 2, 3, 4, 6, 8, 12, 16 …, so that few programs serve clients of every size.
     """

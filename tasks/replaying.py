@@ -148,7 +148,7 @@ class _Machine:
         from models.keras_engine import KerasEngine
 
         self._plan, self._federation = plan, plan.federation()
-        self._engine = KerasEngine(plan.model, self._federation.inputs, self._federation.classes)
+        self._engine = KerasEngine(plan.model, self._federation.inputs, self._federation.classes, plan.compilation)
         self.start = initial_state(plan.algorithm, self._engine)
         self.code_sha256 = digest_of_code(identify(plan))
 

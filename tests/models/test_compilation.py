@@ -1,0 +1,136 @@
+"""A plain graph or XLA: which, and that it makes no difference but for rounding."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from federated.data import Split
+from federated.errors import PlanError
+from federated.local_optimizers import Adam, AnyLocalOptimizer, LocalTraining, Sgd
+from models.architecture import Model, output_units
+from models.keras_engine import KerasEngine
+from models.local_loop import rounded_up
+from models.specs import Cnn, CustomModel, Gru, Linear, Logistic, Mlp, Recommender
+from tests.models.samples import classified, valued, weights
+
+IMAGE = (28, 28, 1)
+TWO_NN = Mlp(hidden=(200, 200))
+
+
+def fitted(compile: str, data: Split, work: LocalTraining, spec: Model, classes: int | None = 4, seed: int = 3):
+    engine = KerasEngine(spec, data.x.shape[1:], classes, compile)
+    return engine.fit(weights(engine.size) / 4, data, work, np.random.default_rng(seed))
+
+
+# Which
+
+
+def with_normalisation(inputs, classes):
+    layers = [keras.layers.Dense(300), keras.layers.BatchNormalization(), keras.layers.Dense(output_units(classes))]
+    return keras.Sequential([keras.Input(inputs), keras.layers.Flatten(), *layers])
+
+
+def with_activity(inputs, classes):
+    layers = [keras.layers.Dense(300, activity_regularizer="l2"), keras.layers.Dense(output_units(classes))]
+    return keras.Sequential([keras.Input(inputs), keras.layers.Flatten(), *layers])
+
+
+def with_dropout(inputs, classes):
+    layers = [keras.layers.Dense(300, "relu"), keras.layers.Dropout(0.4), keras.layers.Dense(output_units(classes))]
+    return keras.Sequential([keras.Input(inputs), keras.layers.Flatten(), *layers])
+
+
+def own(name: str) -> CustomModel:
+    return CustomModel(target=f"{__name__}:{name}")
+
+
+@pytest.mark.parametrize(
+    ("spec", "inputs", "expected"),
+    [
+        (TWO_NN, IMAGE, "xla"),
+        (own("with_dropout"), IMAGE, "xla"),
+        (Recommender(users=3000, items=2000), (2,), "xla"),
+        (Mlp(hidden=(64,)), (8, 8, 1), "graph"),
+        (Logistic(), IMAGE, "graph"),
+        (Cnn(), IMAGE, "graph"),
+        (Gru(units=256), (9, 4), "graph"),
+        (own("with_normalisation"), IMAGE, "graph"),
+        (own("with_activity"), IMAGE, "graph"),
+    ],
+    ids=lambda value: value.kind if isinstance(value, Model) else str(value),
+)
+def test_xla_is_for_large_models_of_dense_layers(spec: Model, inputs: tuple[int, ...], expected: str) -> None:
+    assert KerasEngine(spec, inputs, 2).compilation == expected
+
+
+@pytest.mark.parametrize("asked", ["graph", "xla"])
+def test_a_plan_may_say_which(asked: str) -> None:
+    assert KerasEngine(Mlp(hidden=(3,)), (5,), 3, asked).compilation == asked
+    assert KerasEngine(TWO_NN, IMAGE, 10, asked).compilation == asked
+
+
+@pytest.mark.parametrize("name", ["with_normalisation", "with_activity"])
+def test_xla_is_refused_where_the_model_would_see_the_padding(name: str) -> None:
+    with pytest.raises(PlanError, match=r"compilation: xla pads batches, .*; use graph"):
+        KerasEngine(own(name), (5,), 3, "xla")
+
+
+# That it makes no difference
+
+
+OPTIMIZERS = [Sgd(learning_rate=0.1), Sgd(momentum=0.9, nesterov=True, weight_decay=0.01), Adam(clipnorm=0.5)]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=["sgd", "momentum", "adam"])
+@pytest.mark.parametrize(
+    ("rows", "batch", "epochs"), [(1, 1, 1), (37, 5, 3), (8, None, 2), (5, 16, 4), (64, 16, 1), (9, 9, 2), (10, 3, 1)]
+)
+def test_padding_counts_for_nothing(optimizer: AnyLocalOptimizer, rows: int, batch: int | None, epochs: int) -> None:
+    data, spec = classified(rows, 6, 4), Mlp(hidden=(7,))
+    work = LocalTraining(epochs=epochs, batch_size=batch, optimizer=optimizer)
+    graph, xla = (fitted(how, data, work, spec) for how in ("graph", "xla"))
+    np.testing.assert_allclose(xla.params, graph.params, atol=2e-6)
+    assert xla.metrics == pytest.approx(graph.metrics, rel=1e-5)
+
+
+def test_regression_is_padded_too() -> None:
+    work = LocalTraining(epochs=3, batch_size=4, optimizer=Sgd(learning_rate=0.05))
+    graph, xla = (fitted(how, valued(11, 5), work, Linear(), None) for how in ("graph", "xla"))
+    np.testing.assert_allclose(xla.params, graph.params, atol=2e-6)
+
+
+def test_dropout_follows_from_the_seed_under_xla() -> None:
+    work, data = LocalTraining(epochs=2, batch_size=8), classified(30, 6, 4)
+    once, again, other = (fitted("xla", data, work, own("with_dropout"), seed=seed) for seed in (3, 3, 4))
+    assert np.array_equal(once.params, again.params)
+    assert not np.array_equal(once.params, other.params)
+
+
+# What it costs
+
+
+def traces(engine: KerasEngine, work: LocalTraining) -> int:
+    return engine._loop(work)._run.experimental_get_tracing_count()
+
+
+@pytest.mark.parametrize(("compile", "most"), [("graph", 1), ("xla", 20)])
+def test_a_hundred_clients_of_a_hundred_sizes_are_compiled_a_few_times(compile: str, most: int) -> None:
+    engine, work = KerasEngine(Logistic(), (3,), 3, compile), LocalTraining(batch_size=10)
+    start = engine.init(0)
+    for rows in range(1, 101):
+        engine.fit(start, classified(rows, 3, 3), work, np.random.default_rng(0))
+    assert traces(engine, work) <= most
+
+
+@pytest.mark.parametrize("count", [*range(1, 70), 100, 1000, 65_537])
+def test_sizes_are_rounded_up_by_half_at_most(count: int) -> None:
+    assert count <= rounded_up(count) <= max(1.5 * count, 1)
+    assert rounded_up(rounded_up(count)) == rounded_up(count)
+
+
+def test_there_are_two_sizes_an_octave() -> None:
+    assert sorted({rounded_up(count) for count in range(1, 1025)}) == sorted(
+        {1 << power for power in range(11)} | {3 << power for power in range(9)}
+    )
