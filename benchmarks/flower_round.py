@@ -1,0 +1,73 @@
+"""Rounds of Flower's simulation engine, in its own environment: ``python -m benchmarks.flower_round MODEL ROUNDS``.
+
+The same Keras model, clients, batches and cohort; a simulated client a core, as Flower recommends. Prints the seconds
+between rounds, as JSON, without the first, in which its workers start.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import sys
+import time
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from benchmarks.workload import BATCH, CLIENTS, COHORT, client_rows, keras_model
+
+MODEL, ROUNDS = sys.argv[1], int(sys.argv[2])
+
+
+def main() -> None:
+    """Runs the simulation."""
+    from flwr.client import ClientApp, NumPyClient
+    from flwr.common import Context, ndarrays_to_parameters
+    from flwr.server import ServerApp, ServerAppComponents, ServerConfig
+    from flwr.server.strategy import FedAvg
+    from flwr.simulation import run_simulation
+
+    moments: list[float] = []
+
+    class Client(NumPyClient):
+        """One compiled model a client, as Flower's TensorFlow quickstart has it."""
+
+        def __init__(self, client: int) -> None:
+            self.model, self.rows = keras_model(MODEL), client_rows(client)
+
+        def fit(self, parameters: Any, config: Any) -> Any:
+            self.model.set_weights(parameters)
+            self.model.fit(*self.rows, batch_size=BATCH, epochs=1, verbose=0)
+            return self.model.get_weights(), len(self.rows[0]), {}
+
+    class Timed(FedAvg):
+        """Notes when each round's aggregate is there."""
+
+        def aggregate_fit(self, server_round: int, results: Any, failures: Any) -> Any:
+            if failures:
+                raise RuntimeError(f"round {server_round}: {failures[0]}")
+            aggregate = super().aggregate_fit(server_round, results, failures)
+            moments.append(time.perf_counter())
+            return aggregate
+
+    def client_fn(context: Context) -> Any:
+        return Client(int(context.node_config["partition-id"])).to_client()
+
+    def server_fn(context: Context) -> ServerAppComponents:
+        strategy = Timed(
+            fraction_fit=COHORT / CLIENTS,
+            fraction_evaluate=0.0,
+            min_fit_clients=COHORT,
+            min_available_clients=CLIENTS,
+            initial_parameters=ndarrays_to_parameters(keras_model(MODEL).get_weights()),
+        )
+        return ServerAppComponents(strategy=strategy, config=ServerConfig(num_rounds=ROUNDS + 1))
+
+    resources = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}}
+    run_simulation(ServerApp(server_fn=server_fn), ClientApp(client_fn=client_fn), CLIENTS, backend_config=resources)
+    print(json.dumps([after - before for before, after in itertools.pairwise(moments)]))
+
+
+if __name__ == "__main__":
+    main()
