@@ -26,6 +26,10 @@ QUIET = {
 """No telemetry, no chatter from libraries, and nothing sent twice."""
 
 
+OWN_PREFECT = "ROUNDHOUSE_OWN_PREFECT"
+"""The variable with the URL of the Prefect that this process has started for itself."""
+
+
 def quieten() -> None:
     """Puts ``QUIET`` into the environment, but for what the user has set. Call it before Prefect is imported."""
     for name, value in QUIET.items():
@@ -47,6 +51,12 @@ def home() -> Path:
 def prefect_home() -> Path:
     """Prefect's database of embedded runs, and of the servers that ``roundhouse up`` starts."""
     return home() / "prefect"
+
+
+def prefect_is_a_server() -> bool:
+    """Whether ``PREFECT_API_URL`` names a server that others use too, not this process' own."""
+    url = os.environ.get("PREFECT_API_URL")
+    return bool(url) and url != os.environ.get(OWN_PREFECT)
 
 
 def log_file() -> Path:

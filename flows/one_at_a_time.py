@@ -22,24 +22,29 @@ def one_training_of(plan: str) -> Iterator[None]:
     The place is leased: a training that dies gives it back when its lease runs out. Runs outside a deployment
     hold none.
     """
-    with _place(f"plan-{plan}"):
+    with _place(f"plan-{plan}") if _is_deployed() else contextlib.nullcontext():
         yield
 
 
 @contextlib.contextmanager
 def one_promotion_of(name: str) -> Iterator[None]:
-    """Waits until nobody else moves the aliases of a model: no deployment, and nobody on this machine."""
+    """Waits until nobody else moves the aliases of a model: nobody with the same Prefect server or on this machine."""
     folder = environment.home() / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    with _place(f"promotion-{name}"), FileLock(folder / f"promotion-{name}.lock"):
+    shared = _is_deployed() or environment.prefect_is_a_server()
+    with (
+        _place(f"promotion-{name}") if shared else contextlib.nullcontext(),
+        FileLock(folder / f"promotion-{name}.lock"),
+    ):
         yield
+
+
+def _is_deployed() -> bool:
+    return runtime.deployment.id is not None
 
 
 @contextlib.contextmanager
 def _place(name: str) -> Iterator[None]:
-    if runtime.deployment.id is None:
-        yield
-        return
     _ensure_limit(name)
     with concurrency(name, occupy=1, strict=True):
         yield

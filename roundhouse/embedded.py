@@ -121,12 +121,14 @@ def embedded_prefect() -> Iterator[EmbeddedPrefect | None]:
         yield None
         return
     server = _start()
-    os.environ["PREFECT_API_URL"] = server.url
+    mine = ("PREFECT_API_URL", environment.OWN_PREFECT)
+    os.environ.update(dict.fromkeys(mine, server.url))
     try:
         yield server
     finally:
         server.stop()
-        del os.environ["PREFECT_API_URL"]
+        for name in mine:
+            del os.environ[name]
 
 
 def _start() -> EmbeddedPrefect:

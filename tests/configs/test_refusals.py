@@ -18,7 +18,11 @@ UNKNOWN_KINDS = [
     ("data.kind=digit", "data", "'digits', 'breast_cancer', 'line', 'csv', 'custom'"),
     ("partition.kind=dirichelt", "partition", "'natural', 'shares', 'iid', 'dirichlet'"),
     ("scaling.kind=minmax", "scaling", "'as_is', 'divide', 'standardize'"),
-    ("model.kind=svm", "model", "'linear', 'logistic', 'mlp', 'custom'"),
+    (
+        "model.kind=svm",
+        "model",
+        "'linear', 'logistic', 'mlp', 'cnn', 'resnet', 'lstm', 'gru', 'recommender', 'saved', 'custom'",
+    ),
     ("algorithm.select.kind=some", "algorithm.select", "'all', 'uniform'"),
     ("algorithm.rule.kind=average", "algorithm.rule", "'mean', 'weighted_mean', 'custom'"),
     ("algorithm.transforms.0.kind=cilp", "algorithm.transforms.0", "'clip', 'clip_elements'"),

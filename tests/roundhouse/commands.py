@@ -42,12 +42,12 @@ def roundhouse(
 class Running:
     """The command while it runs, with what it has printed so far in a file."""
 
-    def __init__(self, home: Path, *arguments: str) -> None:
+    def __init__(self, home: Path, *arguments: str, extra: Mapping[str, str] | None = None) -> None:
         self._log = home.parent / f"{uuid.uuid4()}.log"
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "roundhouse", *arguments],
-                env=environment(home),
+                env=environment(home, extra),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

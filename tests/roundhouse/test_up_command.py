@@ -287,6 +287,20 @@ def test_a_promotion_on_the_worker_that_a_gate_refuses_ends_with_3(up: Up) -> No
 
 
 @pytest.mark.slow
+def test_a_promotion_from_the_command_line_waits_for_those_of_workers(up: Up) -> None:
+    delivery = Delivery(up, "delivered")
+    place = up.ask("v2/concurrency_limits/filter", {})
+    (own,) = [limit for limit in place if limit["name"] == "promotion-delivered"]
+    up.ask("v2/concurrency_limits/increment", {"names": [own["name"]], "slots": 1, "mode": "concurrency"})
+    arguments = ("promote", str(delivery.plan), "--version", "2")
+    promoting = Running(up.home, *arguments, extra=up.servers)
+    time.sleep(15)
+    assert promoting.process.poll() is None
+    up.ask("v2/concurrency_limits/decrement", {"names": [own["name"]], "slots": 1})
+    assert promoting.process.wait(timeout=60) == 0, promoting.printed
+
+
+@pytest.mark.slow
 def test_a_delivery_whose_training_fails_ends_there_and_says_why(up: Up) -> None:
     done = Delivery(up, "failing").run("ci-1", "algorithm.local.optimizer.learning_rate=1.0e+30")
     assert done.returncode not in (0, 3), done.stdout + done.stderr
