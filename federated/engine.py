@@ -39,6 +39,10 @@ class Engine(Protocol):
     @property
     def trainable(self) -> int: ...
 
+    @property
+    def compilation(self) -> str:
+        """How local training is compiled, in a word: a run records it, because it decides the last bits."""
+
     def init(self, seed: int) -> Vector:
         """Initial weights, shape (size,): a function of ``seed`` alone."""
 

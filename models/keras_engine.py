@@ -15,7 +15,7 @@ from federated.data import Client, Split
 from federated.engine import Fitted, Scores
 from federated.local_optimizers import LocalTraining
 from models.architecture import Asked, Model, Shape, build_seeded
-from models.compilation import compilation
+from models.compilation import Compilation, compilation
 from models.layout import Layout
 from models.local_loop import Course, GraphLoop, LocalLoop, LocalStep, PaddedLoop
 from models.objectives import objective
@@ -44,7 +44,7 @@ class KerasEngine:
         self._objective = objective(classes)
         self._model = build_seeded(spec, inputs, classes, seed=0)
         self._layout = Layout(self._model)
-        self.compilation = compilation(how, self._model, self._layout)
+        self._compilation = compilation(how, self._model, self._layout)
         self._rows = [
             tf.TensorSpec([None, *inputs], tf.float32),
             tf.TensorSpec([None], self._objective.target_dtype),
@@ -63,6 +63,11 @@ class KerasEngine:
     def trainable(self) -> int:
         """How many of its first entries are trained."""
         return self._layout.trainable
+
+    @property
+    def compilation(self) -> Compilation:
+        """By a plain graph, or by XLA."""
+        return self._compilation
 
     def prepare(self, work: LocalTraining) -> None:
         """Builds what ``work`` needs, so that what is wrong with it shows before anything has begun.
@@ -109,7 +114,7 @@ class KerasEngine:
         with self._lock:
             if key not in self._loops:
                 step = LocalStep(self._model, self._layout, self._objective, work.optimizer)
-                self._loops[key] = PaddedLoop(step) if self.compilation == "xla" else GraphLoop(step, self._rows)
+                self._loops[key] = PaddedLoop(step) if self._compilation == "xla" else GraphLoop(step, self._rows)
             return self._loops[key]
 
     def _score_rows(self, params: Any, x: Any, y: Any) -> tuple[Any, Any]:

@@ -109,6 +109,7 @@ def publish_results(
         "stop_reason": summary.stop_reason,
         "weights_sha256": summary.weights_sha256,
         "model_version": summary.model_version,
+        "compilation": training.engine.compilation,
     }
     reports, params = course.value.reports, course.value.state.params
     by_round = reports[-1].metrics

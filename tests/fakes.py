@@ -37,6 +37,10 @@ class FakeEngine:
         return self.trainable + self._statistics
 
     @property
+    def compilation(self) -> str:
+        return "none"
+
+    @property
     def trainable(self) -> int:
         return self._features + 1
 

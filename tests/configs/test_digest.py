@@ -24,6 +24,7 @@ DECISIVE = {
     "holdout": ["holdout.test=0.3", "holdout.validation=0.2", "holdout.client_test=0.3"],
     "scaling": ["scaling.by=17", "scaling={kind: as_is}"],
     "model": ["model.hidden=[65]", "model.hidden=[64, 64]", "model={kind: logistic}"],
+    "compilation": ["compilation=graph", "compilation=xla"],
     "start": ["start={kind: champion}", "start={kind: version, version: 3}", "start={kind: version, version: 4}"],
     "rounds": ["rounds=31"],
     "stop": ["stop.patience=3", "stop.minutes=5", "stop={metric: accuracy, at_least: 0.9}"],

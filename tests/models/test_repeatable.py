@@ -146,7 +146,7 @@ def test_no_size_of_client_epoch_or_batch_is_compiled_anew():
             fresh.fit(start, client.train, work, rng(client))
         fresh.score(start, client.train)
     (loop,) = fresh._loops.values()
-    assert loop.run.experimental_get_tracing_count() == 1
+    assert loop._run.experimental_get_tracing_count() == 1
     assert fresh._score.experimental_get_tracing_count() == 1
 
 
