@@ -30,9 +30,9 @@ chaos: .venv/installed-dev
 # After a change of the dependencies in pyproject.toml.
 lock: .venv/installed-dev
 	$(BIN)/uv pip compile pyproject.toml --universal --no-annotate --python-version 3.11 --generate-hashes --no-header \
-		--no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock
+		--quiet --output-file requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --no-annotate --python-version 3.11 --generate-hashes --no-header \
-		--no-emit-index-url --no-emit-find-links --quiet --constraint requirements.lock --output-file requirements-dev.lock
+		--quiet --constraint requirements.lock --output-file requirements-dev.lock
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -52,8 +53,9 @@ class _Recurrent(Model):
             return self.embedding
         return inputs[1] if len(inputs) == 2 else 1
 
+    @abstractmethod
     def _recurrent(self, features: int) -> int:
-        raise NotImplementedError
+        """Weights of the recurrent layer, for so many numbers a step."""
 
 
 class Lstm(_Recurrent):
