@@ -14,12 +14,16 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from configs import environment
 
+LEASE_SECONDS = 60
+"""The shortest that Prefect grants: for so long the place of a training that died stays taken."""
+
 
 @contextlib.contextmanager
 def one_training_of(plan: str) -> Iterator[None]:
     """Waits until no other deployed training of ``plan`` runs, and holds its place until the end.
 
-    The place is leased: a training that dies gives it back when its lease runs out. Runs outside a deployment
+    The place is leased: that of a training that dies is free when its lease runs out. A training whose lease cannot
+    be renewed, since Prefect is away, goes on: another beside it costs time, not rounds. Runs outside a deployment
     hold none.
     """
     with _place(f"plan-{plan}") if _is_deployed() else contextlib.nullcontext():
@@ -46,7 +50,7 @@ def _is_deployed() -> bool:
 @contextlib.contextmanager
 def _place(name: str) -> Iterator[None]:
     _ensure_limit(name)
-    with concurrency(name, occupy=1, strict=True):
+    with concurrency(name, occupy=1, strict=True, lease_duration=LEASE_SECONDS, raise_on_lease_renewal_failure=False):
         yield
 
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -306,6 +307,53 @@ def test_a_delivery_whose_training_fails_ends_there_and_says_why(up: Up) -> None
     assert done.returncode not in (0, 3), done.stdout + done.stderr
     assert "round 1: 0 usable updates" in done.stderr
     assert "== promote" not in done.stdout
+
+
+LONG = {"plan": "quickstart", "overrides": ["rounds=5000", "baselines=false", "name=long"]}
+
+
+def begun(up: Up) -> str:
+    """A training on the worker that is among its rounds; gives its flow run."""
+    run = up.create(up.deployments["train/on-demand"]["id"], LONG, late=0)
+    wait_until(lambda: tracked(up, run) == "RUNNING", 120)
+    return run
+
+
+def tracked(up: Up, flow_run_id: str) -> str | None:
+    """The status of the MLflow run of a flow run."""
+    with contextlib.closing(sqlite3.connect(up.home / "mlflow.db")) as database:
+        found = database.execute(
+            "select status from runs join tags using (run_uuid) where key = 'prefect.flow_run_id' and value = ?",
+            (flow_run_id,),
+        ).fetchone()
+    return None if found is None else str(found[0])
+
+
+def state_of(up: Up, run: str) -> str:
+    """The type of a flow run's state."""
+    (found,) = up.runs({run})
+    return str(found["state_type"])
+
+
+@pytest.mark.slow
+def test_a_training_that_is_cancelled_in_prefect_ends_as_cancelled_and_killed(up: Up) -> None:
+    run = begun(up)
+    up.ask(f"flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+    wait_until(lambda: (state_of(up, run), tracked(up, run)) == ("CANCELLED", "KILLED"), 90)
+
+
+@pytest.mark.slow
+def test_a_training_whose_process_dies_on_the_worker_is_crashed_and_ended_by_the_next_one(up: Up) -> None:
+    run = begun(up)
+    for child in psutil.Process(up.running.process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # some have just ended
+            if child.environ().get("PREFECT__FLOW_RUN_ID") == run:
+                child.kill()
+    wait_until(lambda: state_of(up, run) == "CRASHED", 90)
+    small = ("--set", "rounds=1", "--set", "baselines=false", "--set", "name=long")
+    done = roundhouse(up.home, "train", "quickstart", *small, "--on-worker", extra=up.servers)
+    assert done.returncode == 0, done.stderr
+    assert (state_of(up, run), tracked(up, run)) == ("CRASHED", "KILLED")
 
 
 @pytest.mark.slow
