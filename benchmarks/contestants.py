@@ -89,7 +89,9 @@ def floor(model: str) -> tuple[Any, Cohort]:
 def engine(model: str) -> tuple[Any, Cohort]:
     """Roundhouse's engine alone."""
     from federated.data import Client, Split
-    from federated.local_optimizers import LocalTraining, Sgd
+    from federated.engine import AS_ASKED
+    from federated.local_optimizers import Sgd
+    from federated.local_training import LocalTraining
     from models.keras_engine import KerasEngine
 
     spec = Mlp(hidden=(200, 200)) if model == "2nn" else Cnn()
@@ -101,7 +103,7 @@ def engine(model: str) -> tuple[Any, Cohort]:
     def one(params: Any, client: int) -> Any:
         rows = Split(*client_rows(client))
         (fitted,) = keras_engine.fit_cohort(
-            params, [Client(str(client), rows, rows)], work, [np.random.default_rng(client)]
+            params, [Client(str(client), rows, rows)], work, [np.random.default_rng(client)], [AS_ASKED]
         )
         return fitted.params
 

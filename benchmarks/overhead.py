@@ -28,19 +28,20 @@ from concurrent.futures import ThreadPoolExecutor
 from configs.environment import workers
 from configs.loading import load_plan
 from federated.evaluation import ClientTests, distribution, evaluate
-from federated.rounds import client_half, initial_state, select, server_half
+from federated.rounds import broadcast, client_half, initial_state, select, server_half
 from models.keras_engine import KerasEngine
 
 plan = load_plan("quickstart", sys.argv[1:])
 parties = plan.federation()
 engine = KerasEngine(plan.model, parties.inputs, parties.classes, plan.compilation)
-state, tests, seconds = initial_state(plan.algorithm, engine), ClientTests(list(parties.clients.values())), []
-threads = ThreadPoolExecutor(workers())
+state, tests = initial_state(plan.algorithm, engine, len(parties.clients)), ClientTests(list(parties.clients.values()))
+seconds, threads = [], ThreadPoolExecutor(workers())
 for number in range(1, plan.rounds + 1):
     began = time.perf_counter()
     cohort = select(plan.algorithm, number, list(parties.clients))
+    sent = broadcast(plan.algorithm, state)
     def train(shard):
-        return [client_half(plan.algorithm, engine, number, state.params, parties.clients[name]) for name in shard]
+        return [client_half(plan.algorithm, engine, sent, parties.clients[name]).update for name in shard]
     shards = [cohort[start::workers()] for start in range(workers())]
     updates = [update for shard in threads.map(train, shards) for update in shard]
     state, _ = server_half(plan.algorithm, state, updates)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from federated.component import Component
-from federated.local_optimizers import LocalTraining
+from federated.corrections import AnyCorrection, NoCorrection
+from federated.local_optimizers import Sgd
+from federated.local_training import LocalTraining
 from federated.rules import AnyRule, WeightedMean
 from federated.selectors import All, AnySelector
 from federated.server_optimizers import AnyServerOptimizer, ServerSgd
@@ -18,6 +22,21 @@ class Algorithm(Component):
     seed: int = Field(default=0, ge=0)
     select: AnySelector = All()
     local: LocalTraining = LocalTraining()
+    correction: AnyCorrection = NoCorrection()
     transforms: tuple[AnyTransform, ...] = ()
     rule: AnyRule = WeightedMean()
     server: AnyServerOptimizer = ServerSgd()
+
+    @model_validator(mode="after")
+    def _steps_add_up(self) -> Self:
+        """What counts in local steps or learning rates holds for gradient descent only."""
+        optimizer, scaffold = self.local.optimizer, self.correction.needs_plain_sgd
+        plain = Sgd(learning_rate=optimizer.learning_rate) if isinstance(optimizer, Sgd) else None
+        if scaffold and (optimizer != plain or self.local.clip_examples is not None):
+            raise ValueError(
+                f"correction {self.correction.kind} needs plain gradient descent: optimizer sgd with a learning rate "
+                "and nothing else, and no clip_examples"
+            )
+        if self.rule.normalises_steps and not (isinstance(optimizer, Sgd) and optimizer.weight_decay is None):
+            raise ValueError(f"rule {self.rule.kind} needs the optimizer sgd, without weight_decay")
+        return self

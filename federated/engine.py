@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from federated.component import Metrics, Vector
 from federated.data import Client, Split
-from federated.local_optimizers import LocalTraining
+from federated.local_training import LocalTraining
 
 
 class Fitted(NamedTuple):
@@ -18,6 +18,23 @@ class Fitted(NamedTuple):
 
     params: Vector
     metrics: Metrics
+
+
+class Terms(NamedTuple):
+    """The terms on which one client trains in one round.
+
+    It takes ``steps`` (None: what the plan asks of all) at ``factor`` times the optimizer's learning rate. Every
+    gradient gets ``linear``, shape (trainable,), and ``proximal`` times the way from the global model.
+    """
+
+    steps: int | None = None
+    factor: float = 1.0
+    linear: Vector | None = None
+    proximal: float = 0.0
+
+
+AS_ASKED = Terms()
+"""What the plan asks, and nothing more."""
 
 
 Scores = dict[str, NDArray[np.float32]]
@@ -46,7 +63,9 @@ class Engine(Protocol):
     def init(self, seed: int) -> Vector:
         """Initial weights, shape (size,): a function of ``seed`` alone."""
 
-    def fit(self, params: Vector, data: Split, work: LocalTraining, rng: np.random.Generator) -> Fitted:
+    def fit(
+        self, params: Vector, data: Split, work: LocalTraining, rng: np.random.Generator, terms: Terms = AS_ASKED
+    ) -> Fitted:
         """``params`` after local training on ``data``: a function of its arguments alone."""
 
     def fit_cohort(
@@ -55,6 +74,7 @@ class Engine(Protocol):
         clients: Sequence[Client],
         work: LocalTraining,
         rngs: Sequence[np.random.Generator],
+        terms: Sequence[Terms],
     ) -> Iterator[Fitted]:
         """``fit`` for each client from the same ``params``, in order; bit for bit the same as ``fit``."""
 

@@ -17,6 +17,10 @@ class TrainingError(RuntimeError):
     """A training that started could not go on."""
 
 
+class ClientError(RuntimeError):
+    """Local training of a client broke off. It may be well when it is done again."""
+
+
 class TrackingError(RuntimeError):
     """MLflow could not be reached, or could not store what it was given."""
 

@@ -37,6 +37,19 @@ class Sgd(LocalOptimizer):
     momentum: float = Field(default=0.0, ge=0, lt=1)
     nesterov: bool = False
 
+    def local_steps(self, steps: int, factor: float, proximal: float) -> float:
+        """Steps of plain descent that ``steps`` of these are worth (Wang et al. 2020, FedNova, section 4.1: |a|).
+
+        That is how far they go, in learning rates, where the gradient is 1 throughout. ``proximal`` is the weight of a
+        proximal term, and ``factor`` that of the schedule.
+        """
+        way, velocity, pull = 0.0, 0.0, self.learning_rate * factor * proximal
+        for _ in range(steps):
+            gradient = 1.0 - pull * way
+            velocity = self.momentum * velocity + gradient
+            way += self.momentum * velocity + gradient if self.nesterov else velocity
+        return way
+
 
 class RmsProp(LocalOptimizer):
     kind: Literal["rmsprop"] = "rmsprop"
@@ -150,15 +163,3 @@ AnyLocalOptimizer = Annotated[
     Field(discriminator="kind"),
     ByKind(),
 ]
-
-
-class LocalTraining(Component):
-    """What a client does with the global model: ``epochs`` passes over its rows in shuffled batches.
-
-    ``batch_size: null`` is one batch of all rows. The last batch of an epoch may be smaller. The optimizer
-    starts afresh in every round.
-    """
-
-    epochs: int = Field(default=1, ge=1)
-    batch_size: int | None = Field(default=32, ge=1)
-    optimizer: AnyLocalOptimizer = Sgd()

@@ -2,13 +2,15 @@
 
 ::
 
-    ServerState ─▶ select ─▶ local_update ─▶ encode ═▶ Update ═▶ screen ─▶ server_half ─▶ ServerState
-                             └──── client_half ────┘
+    ServerState ─▶ broadcast ─▶ local_updates ─▶ encode ═▶ Update ═▶ screen ─▶ server_half ─▶ ServerState
+                    memory ─▶       │     └─▶ memory
+                                 client_half
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -17,8 +19,8 @@ import numpy as np
 from federated.algorithm import Algorithm
 from federated.component import Metrics, Step, Vector
 from federated.data import Client
-from federated.engine import Engine, Fitted
-from federated.errors import TrainingError
+from federated.engine import Engine, Fitted, Terms
+from federated.errors import ClientError, InputError, PlanError, TrainingError
 from federated.randomness import generator
 from federated.updates import Update, l2_norm
 
@@ -36,11 +38,45 @@ class ServerState(NamedTuple):
     trainable: int
     rule: Any
     server: Any
+    correction: Any
     transforms: tuple[Any, ...]
 
 
-def initial_state(algorithm: Algorithm, engine: Engine) -> ServerState:
-    """The state before round 1."""
+class Broadcast(NamedTuple):
+    """What the server sends to every client of a cohort: the model, and what the correction adds."""
+
+    round: int
+    params: Vector
+    extra: Vector | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its vectors on the wire."""
+        return self.params.nbytes + (0 if self.extra is None else self.extra.nbytes)
+
+
+Memory = Vector | None
+"""What a client keeps from round to round, shape (trainable,): never sent. None where the algorithm needs none."""
+
+
+class Trained(NamedTuple):
+    """A client's update before any transform, and its memory afterwards."""
+
+    update: Update
+    memory: Memory
+
+
+def initial_state(algorithm: Algorithm, engine: Engine, clients: int) -> ServerState:
+    """The state before round 1, for so many clients in all.
+
+    Raises:
+        PlanError: the algorithm does not fit the model.
+    """
+    if engine.size > engine.trainable and not algorithm.rule.averages:
+        raise PlanError(
+            f"algorithm.rule: {algorithm.rule.kind} cannot average the moving statistics of batch normalisation; "
+            "use group normalisation, or another rule"
+        )
     params = engine.init(algorithm.seed)
     return ServerState(
         round=0,
@@ -48,6 +84,7 @@ def initial_state(algorithm: Algorithm, engine: Engine) -> ServerState:
         trainable=engine.trainable,
         rule=algorithm.rule.init(engine.size),
         server=algorithm.server.init(params[: engine.trainable]),
+        correction=algorithm.correction.init(engine.trainable, clients),
         transforms=tuple(layer.init(engine.trainable) for layer in algorithm.transforms),
     )
 
@@ -57,14 +94,28 @@ def select(algorithm: Algorithm, round: int, clients: Sequence[str]) -> tuple[st
     return algorithm.select.select(round, clients, generator(algorithm.seed, round, "select"))
 
 
-def local_rng(algorithm: Algorithm, round: int, client: str) -> np.random.Generator:
-    """The randomness of one client's local training."""
-    return generator(algorithm.seed, round, "local", client)
+def broadcast(algorithm: Algorithm, state: ServerState) -> Broadcast:
+    """What goes down in the round after ``state``."""
+    return Broadcast(state.round + 1, state.params, algorithm.correction.down(state.correction))
 
 
-def local_update(client: Client, params: Vector, fitted: Fitted) -> Update:
-    """What local training changed, before any transform."""
-    return Update(client.name, fitted.params - params, float(len(client.train)), fitted.metrics)
+def local_updates(
+    algorithm: Algorithm, engine: Engine, sent: Broadcast, clients: Sequence[Client], memories: Sequence[Memory]
+) -> Iterator[Trained]:
+    """Local training of some of a cohort, client after client. A memory of None is that of a client new to it.
+
+    Raises:
+        ClientError: a client's failed; it says whose.
+    """
+    fresh = algorithm.correction.fresh(engine.trainable)
+    kept = [fresh if memory is None else memory for memory in memories]
+    terms = [_terms(algorithm, sent, client, memory) for client, memory in zip(clients, kept, strict=True)]
+    rngs = [generator(algorithm.seed, sent.round, "local", client.name) for client in clients]
+    fits = engine.fit_cohort(sent.params, clients, algorithm.local, rngs, terms)
+    for client, memory, own in zip(clients, kept, terms, strict=True):
+        with _blaming(sent.round, client.name):
+            fitted = next(fits)
+        yield _learnt(algorithm, engine.trainable, sent, client, memory, own, fitted)
 
 
 def encode(algorithm: Algorithm, round: int, trainable: int, update: Update) -> Update:
@@ -76,12 +127,52 @@ def encode(algorithm: Algorithm, round: int, trainable: int, update: Update) -> 
     return _with_statistics(encoded, update.delta[trainable:])
 
 
-def client_half(algorithm: Algorithm, engine: Engine, round: int, params: Vector, client: Client) -> Update:
-    """All of a client's work in one round."""
-    rng = local_rng(algorithm, round, client.name)
-    fitted = engine.fit(params, client.train, algorithm.local, rng)
-    update = local_update(client, params, fitted)
-    return encode(algorithm, round, engine.trainable, update)
+def client_half(
+    algorithm: Algorithm, engine: Engine, sent: Broadcast, client: Client, memory: Memory = None
+) -> Trained:
+    """All of a client's work in one round: what it sends, and its memory afterwards."""
+    (trained,) = local_updates(algorithm, engine, sent, [client], [memory])
+    return Trained(encode(algorithm, sent.round, engine.trainable, trained.update), trained.memory)
+
+
+def _terms(algorithm: Algorithm, sent: Broadcast, client: Client, memory: Memory) -> Terms:
+    local, correction = algorithm.local, algorithm.correction
+    rng = generator(algorithm.seed, sent.round, "work", client.name)
+    return Terms(
+        steps=local.done(client.name, len(client.train), rng),
+        factor=local.schedule.factor(sent.round),
+        linear=None if memory is None else correction.linear(sent.extra, memory),
+        proximal=correction.proximal,
+    )
+
+
+def _learnt(
+    algorithm: Algorithm,
+    trainable: int,
+    sent: Broadcast,
+    client: Client,
+    memory: Memory,
+    terms: Terms,
+    fitted: Fitted,
+) -> Trained:
+    local, rows = algorithm.local, len(client.train)
+    steps, delta, extras = terms.steps or local.asked(rows), fitted.params - sent.params, dict[str, Vector]()
+    if memory is not None:
+        distance = local.distance(steps, terms.factor)
+        memory, extras = algorithm.correction.learn(sent.extra, memory, delta[:trainable], distance)
+    worth = local.worth(steps, terms.factor, terms.proximal)
+    return Trained(Update(client.name, delta, float(rows), fitted.metrics, extras, worth), memory)
+
+
+@contextlib.contextmanager
+def _blaming(round: int, client: str) -> Iterator[None]:
+    try:
+        yield
+    except (InputError, TrainingError):
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ClientError(f"round {round}, client {client}, local training: {reason}") from error
 
 
 class Screened(NamedTuple):
@@ -131,15 +222,16 @@ def server_half(algorithm: Algorithm, state: ServerState, updates: Sequence[Upda
     )
     cohort = tuple(update.client for update in ordered)
     finished = _finish(algorithm, state, aggregate[:split], cohort)
-    stepped = algorithm.server.next(state.server, state.params[:split], finished.result)
+    corrected = algorithm.correction.finish(state.correction, finished.result, ordered)
+    stepped = algorithm.server.next(state.server, state.params[:split], corrected.result)
     params = np.concatenate([stepped.result, state.params[split:] + aggregate[split:]])
     if not np.isfinite(params).all():
         raise TrainingError(
             f"round {done}: the aggregate of {len(ordered)} updates is not finite; clip, or train slower"
         )
     norm = {"aggregate_norm": l2_norm(finished.result)}
-    next_state = ServerState(done, params, split, rule_state, stepped.state, finished.state)
-    return next_state, metrics | finished.metrics | stepped.metrics | norm
+    next_state = ServerState(done, params, split, rule_state, stepped.state, corrected.state, finished.state)
+    return next_state, metrics | finished.metrics | corrected.metrics | stepped.metrics | norm
 
 
 def _finish(

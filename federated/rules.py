@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -25,6 +25,16 @@ class Rule(Component, ABC):
     @property
     def additive(self) -> bool:
         """Whether it is a sum."""
+        return False
+
+    @property
+    def averages(self) -> bool:
+        """Whether every entry of the result lies among those of the updates: moving statistics need that."""
+        return True
+
+    @property
+    def normalises_steps(self) -> bool:
+        """Whether it divides by ``local_steps``, which are known for gradient descent only."""
         return False
 
     def init(self, size: int) -> Any:
@@ -85,6 +95,45 @@ class WeightedMean(Rule):
         return Step(state, total / np.float32(weights), {})
 
 
+class FedNova(Rule):
+    """τ Σpᵢδᵢ/τᵢ with pᵢ = nᵢ/Σn and τ = Σpᵢτᵢ: clients that take more steps do not pull harder.
+
+    τᵢ is an update's ``local_steps``. A weighted mean ends where no client's objective nor their mean is least (Wang et
+    al. 2020, equation 13). Where all take as many steps, this is the weighted mean.
+    """
+
+    kind: Literal["fednova"] = "fednova"
+
+    @property
+    def additive(self) -> bool:
+        return True
+
+    @property
+    def averages(self) -> bool:
+        return False
+
+    @property
+    def normalises_steps(self) -> bool:
+        return True
+
+    def next(self, state: Any, updates: Iterable[Update]) -> Step[Any, Vector]:
+        counted = worked = 0.0
+
+        def seen() -> Iterator[Update]:
+            nonlocal counted, worked
+            for update in updates:
+                counted += update.weight
+                worked += update.weight * update.local_steps
+                yield update
+
+        total, _ = _weighted_sum(seen(), lambda update: update.weight / update.local_steps)
+        if total is None:
+            raise ValueError("fednova needs at least 1 update, got 0")
+        if not counted > 0:
+            raise ValueError(f"fednova needs a positive total weight, got {counted}")
+        return Step(state, total * np.float32(worked / counted**2), {"effective_steps": worked / counted})
+
+
 class CustomRule(Rule):
     """Your own rule: ``target`` names a ``Rule`` class, ``options`` are its fields."""
 
@@ -106,6 +155,14 @@ class CustomRule(Rule):
     def additive(self) -> bool:
         return self.rule.additive
 
+    @property
+    def averages(self) -> bool:
+        return self.rule.averages
+
+    @property
+    def normalises_steps(self) -> bool:
+        return self.rule.normalises_steps
+
     def init(self, size: int) -> Any:
         return self.rule.init(size)
 
@@ -113,4 +170,4 @@ class CustomRule(Rule):
         return self.rule.next(state, updates)
 
 
-AnyRule = Annotated[Mean | WeightedMean | CustomRule, Field(discriminator="kind"), ByKind()]
+AnyRule = Annotated[Mean | WeightedMean | FedNova | CustomRule, Field(discriminator="kind"), ByKind()]

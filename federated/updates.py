@@ -17,7 +17,7 @@ class Update:
 
     ``delta`` is the trained model minus the global one, shape (parameters,); ``weight`` is the number of
     training examples behind it; ``metrics`` are the client's own numbers; ``extras`` are vectors that a
-    rule or transform asks for.
+    rule, transform or correction asks for. ``local_steps`` is how many steps of plain gradient descent it is worth.
     """
 
     client: str
@@ -25,17 +25,19 @@ class Update:
     weight: float
     metrics: Metrics = field(default_factory=dict)
     extras: dict[str, Vector] = field(default_factory=dict)
+    local_steps: float = 1.0
 
     @property
     def finite(self) -> bool:
-        """Whether every number in it is finite."""
+        """Whether every number in it is finite, its metrics included."""
         vectors = (self.delta, *self.extras.values())
-        return bool(np.isfinite(self.weight) and all(np.isfinite(vector).all() for vector in vectors))
+        numbers = np.isfinite([self.weight, self.local_steps, *self.metrics.values()]).all()
+        return bool(numbers and all(np.isfinite(vector).all() for vector in vectors))
 
     @property
     def sha256(self) -> str:
-        """The digest of its vectors and its weight: what the client has sent."""
-        hashed = hashlib.sha256(struct.pack("<d", self.weight))
+        """The digest of its vectors, weight and steps: what the client has sent."""
+        hashed = hashlib.sha256(struct.pack("<dd", self.weight, self.local_steps))
         hashed.update(np.ascontiguousarray(self.delta, dtype="<f4").data)
         for name, vector in sorted(self.extras.items()):
             hashed.update(f"/{len(name)}/{name}/{vector.size}/".encode())

@@ -13,7 +13,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from configs import environment
 from configs.loading import resolve_plan
 from configs.plan import Plan
-from federated.rounds import ServerState
+from federated.rounds import ServerState, broadcast
 from federated.stopping import StopReason
 from federated.updates import Update
 from flows.dead_runs import end_abandoned, end_dead
@@ -147,10 +147,8 @@ def _run_round(training: Training, state: ServerState) -> tuple[ServerState, Rou
 
 def _train_cohort(training: Training, at: At, state: ServerState, cohort: tuple[str, ...]) -> list[Update]:
     """The cohort in shards, side by side. How it is cut does not change the updates."""
-    count = min(environment.workers(), len(cohort))
-    shards = [
-        train_clients.submit(training, at, shard, state.params, Sealed(cohort[shard::count])) for shard in range(count)
-    ]
+    count, sent = min(environment.workers(), len(cohort)), Sealed(broadcast(training.plan.algorithm, state))
+    shards = [train_clients.submit(training, at, shard, sent, Sealed(cohort[shard::count])) for shard in range(count)]
     return [update for shard in shards for update in shard.result().value]
 
 

@@ -7,18 +7,23 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from federated.component import Vector
 from federated.data import Client, Split
-from federated.engine import Fitted, Scores
-from federated.local_optimizers import LocalTraining
+from federated.engine import AS_ASKED, Fitted, Scores, Terms
+from federated.errors import PlanError
+from federated.local_training import LocalTraining
+from federated.schedules import Constant
 from models.architecture import Asked, Model, Shape, build_seeded
 from models.compilation import Compilation, compilation
+from models.gradients import ClippedExamples, Gradients, MeanGradient
 from models.layout import Layout
 from models.local_loop import Course, GraphLoop, LocalLoop, LocalStep, PaddedLoop
 from models.objectives import objective
+from models.stateless_optimizers import place_of_rate, stateless_optimizer
 
 _SCORED_ROWS = 4096  # rows scored in one call: bounds memory
 
@@ -73,19 +78,26 @@ class KerasEngine:
         """Builds what ``work`` needs, so that what is wrong with it shows before anything has begun.
 
         Raises:
-            PlanError: its optimizer cannot be built.
+            PlanError: its optimizer cannot be built, or it does not fit the model.
         """
-        self._loop(work)
+        optimizer = self._optimizer(work)
+        if place_of_rate(optimizer) is None and work.schedule != Constant():
+            raise PlanError("algorithm.local.schedule: the optimizer has a schedule of its own; leave one out")
+        self._loop(work, AS_ASKED)
 
     def init(self, seed: int) -> Vector:
         return self._layout.read(build_seeded(self._spec, self._inputs, self._classes, seed))
 
-    def fit(self, params: Vector, data: Split, work: LocalTraining, rng: np.random.Generator) -> Fitted:
-        order = np.stack([rng.permutation(len(data)) for _ in range(work.epochs)])
+    def fit(
+        self, params: Vector, data: Split, work: LocalTraining, rng: np.random.Generator, terms: Terms = AS_ASKED
+    ) -> Fitted:
+        rows = len(data)
+        steps = terms.steps or work.asked(rows)
+        order = np.stack([rng.permutation(rows) for _ in range(-(-steps // work.epoch(rows)))])
         seeds = rng.integers(0, 2**31, size=(self._layout.states, 2))
-        batch = min(work.batch_size or len(data), len(data))
-        course = Course(order.astype(np.int32), batch, seeds.astype(np.int32))
-        trained, loss = self._loop(work).train(params, data, course)
+        linear = np.empty(0, np.float32) if terms.linear is None else terms.linear
+        course = Course(order.astype(np.int32), work.batch(rows), steps, seeds.astype(np.int32), terms.factor, linear)
+        trained, loss = self._loop(work, terms).train(params, data, course)
         return Fitted(trained, {"train_loss": loss})
 
     def fit_cohort(
@@ -94,9 +106,10 @@ class KerasEngine:
         clients: Sequence[Client],
         work: LocalTraining,
         rngs: Sequence[np.random.Generator],
+        terms: Sequence[Terms],
     ) -> Iterator[Fitted]:
-        for client, rng in zip(clients, rngs, strict=True):
-            yield self.fit(params, client.train, work, rng)
+        for client, rng, own in zip(clients, rngs, terms, strict=True):
+            yield self.fit(params, client.train, work, rng, own)
 
     def score(self, params: Vector, data: Split) -> Scores:
         pieces = [
@@ -109,13 +122,23 @@ class KerasEngine:
             for name, column in zip(names, zip(*pieces, strict=True), strict=True)
         }
 
-    def _loop(self, work: LocalTraining) -> LocalLoop:
-        key = work.optimizer.model_dump_json()
+    def _loop(self, work: LocalTraining, terms: Terms) -> LocalLoop:
+        """Compiled once for every kind of step."""
+        linear = terms.linear is not None
+        key = f"{work.optimizer.model_dump_json()} {work.clip_examples} {terms.proximal} {linear}"
         with self._lock:
             if key not in self._loops:
-                step = LocalStep(self._model, self._layout, self._objective, work.optimizer)
+                step = LocalStep(self._layout, self._gradients(work), self._optimizer(work), terms.proximal, linear)
                 self._loops[key] = PaddedLoop(step) if self._compilation == "xla" else GraphLoop(step, self._rows)
             return self._loops[key]
+
+    def _optimizer(self, work: LocalTraining) -> keras.optimizers.Optimizer:
+        return stateless_optimizer(work.optimizer, self._model)
+
+    def _gradients(self, work: LocalTraining) -> Gradients:
+        if work.clip_examples is None:
+            return MeanGradient(self._model, self._objective)
+        return ClippedExamples(self._model, self._layout, self._objective, work.clip_examples)
 
     def _score_rows(self, params: Any, x: Any, y: Any) -> tuple[Any, Any]:
         unused_seeds = tf.zeros([self._layout.states, 2], tf.int32)

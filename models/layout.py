@@ -48,17 +48,23 @@ class Layout:
 
     def unpack(self, params: Any, seeds: Any) -> tuple[list[Any], list[Any]]:
         """Inside a graph: the two lists that Keras' ``stateless_call`` takes."""
-        weights = [
-            tf.reshape(piece, shape) for piece, shape in zip(tf.split(params, self._sizes), self._shapes, strict=True)
-        ]
+        weights = self._weights(params, len(self._sizes))
         statistics = iter(weights[self._trainables :])
         state = list(self._state(statistics, seeds))
         return weights[: self._trainables], state
+
+    def unpack_trainable(self, vector: Any) -> list[Any]:
+        """Inside a graph: a vector of shape (trainable,) by trainable weight."""
+        return self._weights(vector, self._trainables)
 
     def pack(self, trainable: Sequence[Any], state: Sequence[Any]) -> Any:
         """Inside a graph: the vector again, without seeds."""
         kept = [value for value, keep in zip(state, self._is_statistic, strict=True) if keep]
         return tf.concat([tf.reshape(value, [-1]) for value in [*trainable, *kept]], axis=0)
+
+    def _weights(self, vector: Any, count: int) -> list[Any]:
+        pieces = tf.split(vector, self._sizes[:count])
+        return [tf.reshape(piece, shape) for piece, shape in zip(pieces, self._shapes[:count], strict=True)]
 
     def _state(self, statistics: Iterator[Any], seeds: Any) -> Iterator[Any]:
         for position, is_statistic in enumerate(self._is_statistic):

@@ -11,63 +11,109 @@ from numpy.typing import NDArray
 
 from federated.component import Vector
 from federated.data import Split
-from federated.local_optimizers import AnyLocalOptimizer
+from models.gradients import Gradients
 from models.layout import Layout
-from models.objectives import Objective
-from models.stateless_optimizers import fresh_slots, stateless_optimizer
+from models.stateless_optimizers import fresh_slots, place_of_rate
 
 
 class Course(NamedTuple):
-    """The randomness of a local training, and its batches.
+    """What a local training does with its rows.
 
     ``order`` says which row comes when, shape (epochs, rows); ``batch`` is how many come at a time, fewer at the end of
-    an epoch; ``seeds`` are dropout's and the like, shape (states, 2).
+    an epoch; ``steps`` are taken, the last of them in the last epoch. ``seeds`` are dropout's and the like, shape
+    (states, 2). ``factor`` multiplies the learning rate, and ``linear`` is added to every gradient: shape (trainable,),
+    or (0,) where there is nothing to add.
     """
 
     order: NDArray[np.int32]
     batch: int
+    steps: int
     seeds: NDArray[np.int32]
+    factor: float
+    linear: Vector
+
+    @property
+    def epoch(self) -> int:
+        """Steps that pass over all rows."""
+        return -(-self.order.shape[1] // self.batch)
+
+    @property
+    def unreported(self) -> int:
+        """Steps whose loss is not reported: all but the last epoch's worth."""
+        return max(self.steps - self.epoch, 0)
+
+    @property
+    def reported_rows(self) -> int:
+        """Rows in the steps whose loss is reported."""
+        return self.order.shape[1] if self.steps >= self.epoch else self.steps * self.batch
 
 
 class LocalLoop(Protocol):
     """Stochastic gradient descent on one client's rows."""
 
     def train(self, params: Vector, data: Split, course: Course) -> tuple[Vector, float]:
-        """The trained vector, shape (parameters,), and the last epoch's mean loss."""
+        """The trained vector, shape (parameters,), and the mean loss of the last epoch's worth of steps."""
+
+
+class Carried(NamedTuple):
+    """What a step takes over from the one before."""
+
+    trainable: list[Any]
+    state: list[Any]
+    slots: list[Any]
+
+
+class Pull(NamedTuple):
+    """What is added to every gradient: ``linear``, by weight, and ``proximal`` times the way from ``origin``."""
+
+    proximal: float
+    origin: list[Any]
+    linear: list[Any]
+
+    def __call__(self, gradients: list[Any], trainable: list[Any]) -> list[Any]:
+        """The gradients of the corrected objective."""
+        if self.linear:
+            gradients = [gradient + own for gradient, own in zip(gradients, self.linear, strict=True)]
+        if self.proximal:
+            way = [now - then for now, then in zip(trainable, self.origin, strict=True)]
+            gradients = [gradient + self.proximal * gone for gradient, gone in zip(gradients, way, strict=True)]
+        return gradients
 
 
 class LocalStep:
-    """One step of the optimizer on one batch, from values to values."""
+    """One step of the optimizer on one batch, from values to values. ``linear`` says whether gradients get some."""
 
-    def __init__(self, model: keras.Model, layout: Layout, objective: Objective, optimizer: AnyLocalOptimizer) -> None:
-        self.layout, self._model, self._objective = layout, model, objective
-        self._optimizer = stateless_optimizer(optimizer, model)
-        self._fresh_slots = fresh_slots(self._optimizer)
+    def __init__(
+        self,
+        layout: Layout,
+        gradients: Gradients,
+        optimizer: keras.optimizers.Optimizer,
+        proximal: float,
+        linear: bool,
+    ) -> None:
+        self.layout, self._gradients, self._optimizer, self._proximal = layout, gradients, optimizer, proximal
+        self.linear_size = layout.trainable if linear else 0
+        self._fresh_slots, self._rate = fresh_slots(optimizer), place_of_rate(optimizer)
 
-    def begin(self, params: Any, seeds: Any) -> tuple[Any, ...]:
-        """Weights, state and slots before the first step."""
+    def begin(self, params: Any, seeds: Any, factor: Any, linear: Any) -> tuple[Carried, Pull]:
+        """What the first step takes over, and what every step adds to its gradients."""
         trainable, state = self.layout.unpack(params, seeds)
-        return trainable, state, [tf.constant(value) for value in self._fresh_slots]
+        slots = [tf.constant(value) for value in self._fresh_slots]
+        if self._rate is not None:
+            slots[self._rate] *= factor
+        added = self.layout.unpack_trainable(linear) if self.linear_size else []
+        return Carried(trainable, state, slots), Pull(self._proximal, trainable, added)
 
-    def __call__(self, carried: Any, x: Any, y: Any, counts: Any = None) -> tuple[Any, Any]:
-        """The next weights, state and slots, and the batch's summed loss. Rows whose ``counts`` is 0 are padding."""
-        trainable, state, slots = carried
-        with tf.GradientTape() as tape:
-            tape.watch(trainable)
-            outputs, state, penalties = self._model.stateless_call(
-                trainable, state, x, training=True, return_losses=True
-            )
-            losses = self._objective.loss(y, outputs)
-            if counts is None:
-                mean = tf.reduce_mean(losses)
-            else:
-                losses *= counts
-                mean = tf.reduce_sum(losses) / tf.reduce_sum(counts)
-            total = tf.add_n([mean, *penalties])
-        found = tape.gradient(total, trainable, unconnected_gradients="zero")
-        gradients = [tf.convert_to_tensor(value) for value in found]
-        trainable, slots = self._optimizer.stateless_apply(slots, gradients, trainable)
-        return (trainable, state, slots), tf.reduce_sum(losses)
+    def __call__(self, carried: Carried, pull: Pull, x: Any, y: Any, counts: Any = None) -> tuple[Carried, Any]:
+        """What the next step takes over, and the batch's summed loss. Rows whose ``counts`` is 0 are padding."""
+        slope = self._gradients(carried.trainable, carried.state, x, y, counts)
+        gradients = pull(slope.gradients, carried.trainable)
+        trainable, slots = self._optimizer.stateless_apply(carried.slots, gradients, carried.trainable)
+        return Carried(list(trainable), list(slope.state), list(slots)), slope.loss
+
+    def end(self, carried: Carried) -> Any:
+        """The trained vector."""
+        return self.layout.pack(carried.trainable, carried.state)
 
 
 class GraphLoop:
@@ -75,6 +121,7 @@ class GraphLoop:
 
     def __init__(self, step: LocalStep, rows: list[tf.TensorSpec]) -> None:
         self._step = step
+        number = tf.TensorSpec([], tf.int32)
         self._run = tf.function(
             self._steps,
             autograph=False,
@@ -82,31 +129,46 @@ class GraphLoop:
                 tf.TensorSpec([step.layout.size], tf.float32),
                 *rows,
                 tf.TensorSpec([None, None], tf.int32),
-                tf.TensorSpec([], tf.int32),
+                *(number, number, number),
                 tf.TensorSpec([step.layout.states, 2], tf.int32),
+                tf.TensorSpec([], tf.float32),
+                tf.TensorSpec([step.linear_size], tf.float32),
             ],
         )
 
     def train(self, params: Vector, data: Split, course: Course) -> tuple[Vector, float]:
-        trained, loss = self._run(params, data.x, data.y, course.order, np.int32(course.batch), course.seeds)
-        return trained.numpy(), float(loss)
+        numbers = np.int32(course.batch), np.int32(course.steps), np.int32(course.unreported)
+        own = course.seeds, np.float32(course.factor), course.linear
+        trained, loss = self._run(params, data.x, data.y, course.order, *numbers, *own)
+        return trained.numpy(), float(loss) / course.reported_rows
 
-    def _steps(self, params: Any, x: Any, y: Any, order: Any, batch: Any, seeds: Any) -> Any:
-        epochs, rows = tf.shape(order)[0], tf.shape(order)[1]
-        steps = (rows + batch - 1) // batch
+    def _steps(
+        self,
+        params: Any,
+        x: Any,
+        y: Any,
+        order: Any,
+        batch: Any,
+        steps: Any,
+        unreported: Any,
+        seeds: Any,
+        factor: Any,
+        linear: Any,
+    ) -> Any:
+        rows = tf.shape(order)[1]
+        epoch = (rows + batch - 1) // batch
+        begun, pull = self._step.begin(params, seeds, factor, linear)
 
         def body(number: Any, carried: Any, total: Any) -> Any:
-            epoch, start = number // steps, (number % steps) * batch
-            chosen = order[epoch, start : tf.minimum(start + batch, rows)]
-            carried, loss = self._step(carried, tf.gather(x, chosen), tf.gather(y, chosen))
-            return number + 1, carried, total + tf.cast(epoch == epochs - 1, tf.float32) * loss
+            start = (number % epoch) * batch
+            chosen = order[number // epoch, start : tf.minimum(start + batch, rows)]
+            carried, loss = self._step(carried, pull, tf.gather(x, chosen), tf.gather(y, chosen))
+            return number + 1, carried, total + tf.cast(number >= unreported, tf.float32) * loss
 
-        _, (trainable, state, _), total = tf.while_loop(
-            lambda number, *_: number < epochs * steps,
-            body,
-            (tf.constant(0), self._step.begin(params, seeds), tf.constant(0.0)),
+        _, carried, total = tf.while_loop(
+            lambda number, *_: number < steps, body, (tf.constant(0), begun, tf.constant(0.0))
         )
-        return self._step.layout.pack(trainable, state), total / tf.cast(rows, tf.float32)
+        return self._step.end(carried), total
 
 
 class PaddedLoop:
@@ -120,36 +182,55 @@ class PaddedLoop:
         self._run = tf.function(self._steps, autograph=False, jit_compile=True)
 
     def train(self, params: Vector, data: Split, course: Course) -> tuple[Vector, float]:
-        epochs, rows = course.order.shape
+        rows = course.order.shape[1]
         batch = course.batch if course.batch < rows else rounded_up(rows)
-        steps = -(-rows // batch)
-        places = np.zeros((rounded_up(epochs * steps), batch), np.int32)
-        counts = np.zeros(places.shape, np.float32)
-        dealt = np.arange(epochs * rows).reshape(epochs, rows) + np.arange(epochs)[:, None] * (steps * batch - rows)
-        places.reshape(-1)[dealt], counts.reshape(-1)[dealt] = course.order, 1
-        trained, losses = self._run(
-            params, _padded(data.x), _padded(data.y), places, counts, np.int32(epochs * steps), course.seeds
-        )
-        return trained.numpy(), float(losses.numpy()[(epochs - 1) * steps : epochs * steps].sum() / rows)
+        places, counts = _dealt(course, batch)
+        numbers = np.int32(course.steps), np.int32(course.unreported)
+        own = course.seeds, np.float32(course.factor), course.linear
+        trained, loss = self._run(params, _padded(data.x), _padded(data.y), places, counts, *numbers, *own)
+        return trained.numpy(), float(loss) / course.reported_rows
 
-    def _steps(self, params: Any, x: Any, y: Any, places: Any, counts: Any, steps: Any, seeds: Any) -> Any:
-        def body(number: Any, carried: Any, losses: Any) -> Any:
+    def _steps(
+        self,
+        params: Any,
+        x: Any,
+        y: Any,
+        places: Any,
+        counts: Any,
+        steps: Any,
+        unreported: Any,
+        seeds: Any,
+        factor: Any,
+        linear: Any,
+    ) -> Any:
+        begun, pull = self._step.begin(params, seeds, factor, linear)
+
+        def body(number: Any, carried: Any, total: Any) -> Any:
             chosen = places[number]
-            carried, loss = self._step(carried, tf.gather(x, chosen), tf.gather(y, chosen), counts[number])
-            return number + 1, carried, tf.tensor_scatter_nd_update(losses, [[number]], [loss])
+            carried, loss = self._step(carried, pull, tf.gather(x, chosen), tf.gather(y, chosen), counts[number])
+            return number + 1, carried, total + tf.cast(number >= unreported, tf.float32) * loss
 
-        _, (trainable, state, _), losses = tf.while_loop(
-            lambda number, *_: number < steps,
-            body,
-            (tf.constant(0), self._step.begin(params, seeds), tf.zeros(places.shape[0])),
+        _, carried, total = tf.while_loop(
+            lambda number, *_: number < steps, body, (tf.constant(0), begun, tf.constant(0.0))
         )
-        return self._step.layout.pack(trainable, state), losses
+        return self._step.end(carried), total
 
 
 def rounded_up(count: int) -> int:
     """The next of 1, 2, 3, 4, 6, 8, 12, 16 …: at most half as much again."""
     power = 1 << (count - 1).bit_length()
     return power * 3 // 4 if count <= power * 3 // 4 else power
+
+
+def _dealt(course: Course, batch: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Which row stands at each place of each step, shape (steps, batch), and 1 where one does."""
+    epochs, rows = course.order.shape
+    places = np.zeros((rounded_up(epochs * course.epoch), batch), np.int32)
+    counts = np.zeros(places.shape, np.float32)
+    padding = course.epoch * batch - rows
+    dealt = np.arange(epochs * rows).reshape(epochs, rows) + np.arange(epochs)[:, None] * padding
+    places.reshape(-1)[dealt], counts.reshape(-1)[dealt] = course.order, 1
+    return places, counts
 
 
 def _padded(rows: NDArray[Any]) -> NDArray[Any]:

@@ -59,6 +59,12 @@ def fresh_slots(optimizer: keras.optimizers.Optimizer) -> list[NDArray[np.float3
     return [np.asarray(variable) for variable in optimizer.variables]
 
 
+def place_of_rate(optimizer: keras.optimizers.Optimizer) -> int | None:
+    """Where the learning rate stands among the slots; None where a Keras schedule of the steps takes its place."""
+    rate = optimizer._learning_rate
+    return next((place for place, variable in enumerate(optimizer.variables) if variable is rate), None)
+
+
 def _stateful(spec: AnyLocalOptimizer) -> keras.optimizers.Optimizer:
     if isinstance(spec, CustomOptimizer):
         return build(spec.target, keras.optimizers.Optimizer, spec.options)

@@ -28,7 +28,7 @@ class Course:
         self._journal, self._began = journal, started
         self._always = {"plan_sha256": training.plan.digest(), "code_sha256": digest_of_code(identity)}
         self._once: dict[str, Any] = {"identity": identity}
-        self.state = initial_state(training.plan.algorithm, training.engine)
+        self.state = initial_state(training.plan.algorithm, training.engine, len(training.federation.clients))
         self.reports: list[RoundReport] = []
         self._latest: Committed | None = None
 

@@ -12,7 +12,7 @@ from configs.loading import plan_of
 from configs.plan import Plan
 from federated.errors import InputError, TrainingError
 from federated.packing import Arrays, pack, unpack
-from federated.rounds import ServerState, client_half, initial_state, screen, select, server_half
+from federated.rounds import ServerState, broadcast, client_half, initial_state, screen, select, server_half
 from federated.updates import Update, digest
 from tasks.history import history
 from tasks.identity import digest_of_code, identify
@@ -149,7 +149,7 @@ class _Machine:
 
         self._plan, self._federation = plan, plan.federation()
         self._engine = KerasEngine(plan.model, self._federation.inputs, self._federation.classes, plan.compilation)
-        self.start = initial_state(plan.algorithm, self._engine)
+        self.start = initial_state(plan.algorithm, self._engine, len(self._federation.clients))
         self.code_sha256 = digest_of_code(identify(plan))
 
     def after(self, state: ServerState) -> tuple[tuple[Update, ...], ServerState]:
@@ -158,7 +158,8 @@ class _Machine:
         before: ServerState = unpack(*pack(state), self.start)
         number = before.round + 1
         cohort = select(algorithm, number, list(clients))
-        updates = [client_half(algorithm, engine, number, before.params, clients[name]) for name in cohort]
+        sent = broadcast(algorithm, before)
+        updates = [client_half(algorithm, engine, sent, clients[name]).update for name in cohort]
         usable = screen(number, updates, self._plan.quorum).updates
         return usable, server_half(algorithm, before, usable)[0]
 

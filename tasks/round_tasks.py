@@ -16,10 +16,11 @@ from federated.component import Metrics, Vector
 from federated.errors import InputError, TrainingError
 from federated.evaluation import distribution, evaluate, spread
 from federated.rounds import (
+    Broadcast,
+    Memory,
     ServerState,
     encode,
-    local_rng,
-    local_update,
+    local_updates,
     screen,
     select,
     server_half,
@@ -65,7 +66,7 @@ def _may_pass(task: Any, task_run: Any, state: State[Any]) -> bool:
     retry_condition_fn=_may_pass,
 )
 def train_clients(
-    training: Training, at: At, shard: int, params: Vector, names: Sealed[tuple[str, ...]]
+    training: Training, at: At, shard: int, sent: Sealed[Broadcast], names: Sealed[tuple[str, ...]]
 ) -> Sealed[list[Update]]:
     """Local training of one shard of the cohort, client after client; ends early once the training is cancelled.
 
@@ -73,10 +74,9 @@ def train_clients(
     """
     algorithm, updates = training.plan.algorithm, list[Update]()
     clients = [training.federation.clients[name] for name in names.value]
-    rngs = [local_rng(algorithm, at.round, name) for name in names.value]
-    fits = training.engine.fit_cohort(params, clients, algorithm.local, rngs)
-    for client, fitted in zip(clients, fits, strict=True):
-        updates.append(local_update(client, params, fitted))
+    memories: list[Memory] = [None for _ in clients]
+    for trained in local_updates(algorithm, training.engine, sent.value, clients, memories):
+        updates.append(trained.update)
         if training.cancelled.is_set():
             break
     return Sealed(updates)

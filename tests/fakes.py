@@ -9,9 +9,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from federated.component import Vector
 from federated.data import Client, Dataset, Split
-from federated.engine import Fitted, Scores
+from federated.engine import AS_ASKED, Fitted, Scores, Terms
 from federated.federation import Federation, Holdout, federate
-from federated.local_optimizers import LocalTraining, Sgd
+from federated.local_optimizers import Sgd
+from federated.local_training import LocalTraining
 from federated.partitions import Iid
 from federated.randomness import generator
 from federated.scaling import AsIs
@@ -26,7 +27,7 @@ class FakeEngine:
     The ``statistics`` trailing entries play batch normalisation's moving averages: every batch moves
     entry j a tenth of the way to (j + 1) × the batch's mean target; no gradient reaches them and no
     score reads them. The loss is the squared error, and ``train_loss`` its mean over the last epoch.
-    It obeys ``epochs``, ``batch_size`` and the learning rate of plain SGD, and refuses the rest.
+    It obeys ``epochs``, ``batch_size``, the learning rate of plain SGD and its terms, and refuses the rest.
     """
 
     def __init__(self, features: int = 1, statistics: int = 0) -> None:
@@ -48,17 +49,23 @@ class FakeEngine:
         weights = generator(seed, 0, "fake-engine").normal(0, 0.1, self.trainable)
         return np.concatenate([weights, np.zeros(self._statistics)]).astype(np.float32)
 
-    def fit(self, params: Vector, data: Split, work: LocalTraining, rng: np.random.Generator) -> Fitted:
-        optimizer, batch = work.optimizer, work.batch_size or len(data)
+    def fit(
+        self, params: Vector, data: Split, work: LocalTraining, rng: np.random.Generator, terms: Terms = AS_ASKED
+    ) -> Fitted:
+        optimizer, rows = work.optimizer, len(data)
         if not isinstance(optimizer, Sgd) or optimizer != Sgd(learning_rate=optimizer.learning_rate):
             raise ValueError(f"FakeEngine knows plain SGD only, got {optimizer!r}")
-        rate = np.float32(optimizer.learning_rate)
-        trained, squares = params.copy(), 0.0
-        for _ in range(work.epochs):
-            order, squares = rng.permutation(len(data)), 0.0
-            for start in range(0, len(data), batch):
-                squares += self._step(trained, data.take(order[start : start + batch]), rate)
-        return Fitted(trained, {"train_loss": squares / len(data)})
+        rate = np.float32(optimizer.learning_rate * terms.factor)
+        trained, squares, epoch, batch = params.copy(), list[float](), work.epoch(rows), work.batch(rows)
+        for step in range(terms.steps or work.asked(rows)):
+            if step % epoch == 0:
+                order = rng.permutation(rows)
+            start = (step % epoch) * batch
+            pull = self._pull(trained, params, terms)
+            squares.append(self._step(trained, data.take(order[start : start + batch]), rate))
+            trained[: self.trainable] -= rate * pull
+        reported = rows if len(squares) >= epoch else len(squares) * batch
+        return Fitted(trained, {"train_loss": sum(squares[-epoch:]) / reported})
 
     def fit_cohort(
         self,
@@ -66,13 +73,18 @@ class FakeEngine:
         clients: Sequence[Client],
         work: LocalTraining,
         rngs: Sequence[np.random.Generator],
+        terms: Sequence[Terms],
     ) -> Iterator[Fitted]:
-        for client, rng in zip(clients, rngs, strict=True):
-            yield self.fit(params, client.train, work, rng)
+        for client, rng, own in zip(clients, rngs, terms, strict=True):
+            yield self.fit(params, client.train, work, rng, own)
 
     def score(self, params: Vector, data: Split) -> Scores:
         errors = self._errors(params, data)
         return {"loss": errors**2, "mae": np.abs(errors)}
+
+    def _pull(self, trained: Vector, params: Vector, terms: Terms) -> Vector:
+        pull = np.float32(terms.proximal) * (trained - params)[: self.trainable]
+        return pull if terms.linear is None else pull + terms.linear
 
     def _errors(self, params: Vector, data: Split) -> NDArray[np.float32]:
         outputs = (_flat(data) * params[: self._features]).sum(axis=1) + params[self._features]

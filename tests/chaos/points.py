@@ -31,7 +31,7 @@ POINTS = {
     "dead-ended": Point("one of the dead flow runs ended", "flows.dead_runs:_end", wraps.after),
     "tables": Point("MLflow's tables half made", "mlflow.store.db.utils:_upgrade_db", wraps.a_while_after),
     "run-made": Point("MLflow run made, without parameters", f"{_CLIENT}.create_run", wraps.after),
-    "training": Point("in the middle of local training", "tasks.round_tasks:local_update", wraps.third, SELECT),
+    "training": Point("in the middle of local training", "federated.rounds:_learnt", wraps.third, SELECT),
     "aggregated": Point("aggregated, no state written", "tasks.journal:Journal.commit", wraps.before),
     "half-a-state": Point("half of a state written", "tasks.store:_write_whole", wraps.half_a_file("states")),
     "state": Point("state written, no record", "tasks.journal:Journal._write_record", wraps.before),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from configs.loading import load_plan
-from federated.rounds import client_half, initial_state, select, server_half
+from federated.rounds import broadcast, client_half, initial_state, select, server_half
 from federated.updates import digest
 from tests.chaos.attempts import Training
 from tests.chaos.audit import audit
@@ -26,11 +26,13 @@ def weights_of_the_plain_loop(rounds: int) -> dict[int, str]:
     plan = load_plan("quickstart", [f"rounds={rounds}"])
     federation = plan.federation()
     engine = KerasEngine(plan.model, federation.inputs, federation.classes)
-    state, weights = initial_state(plan.algorithm, engine), dict[int, str]()
+    state, weights = initial_state(plan.algorithm, engine, len(federation.clients)), dict[int, str]()
     for number in range(1, rounds + 1):
         cohort = select(plan.algorithm, number, list(federation.clients))
         clients = [federation.clients[name] for name in cohort]
-        updates = [client_half(plan.algorithm, engine, number, state.params, client) for client in clients]
+        updates = [
+            client_half(plan.algorithm, engine, broadcast(plan.algorithm, state), client).update for client in clients
+        ]
         state, _ = server_half(plan.algorithm, state, updates)
         weights[number] = digest(state.params)
     return weights

@@ -6,6 +6,7 @@ from types import UnionType
 from typing import Any, NamedTuple, get_args
 
 from federated.component import Component
+from federated.corrections import AnyCorrection, FedDyn, FedProx, NoCorrection, Scaffold
 from federated.gates import AnyGate, AtLeast, AtMost, Epsilon, Latency, NotWorse, Schema, Size, WorstClient
 from federated.local_optimizers import (
     Adadelta,
@@ -25,16 +26,18 @@ from federated.local_optimizers import (
     Sgd,
 )
 from federated.partitions import AnyPartition, Dirichlet, Iid, Natural, Shares
-from federated.rules import AnyRule, CustomRule, Mean, WeightedMean
+from federated.rules import AnyRule, CustomRule, FedNova, Mean, WeightedMean
 from federated.scaling import AnyScaling, AsIs, Divide, Standardize
+from federated.schedules import AnySchedule, Constant, Cosine, Exponential, Steps
 from federated.selectors import All, AnySelector, Uniform
 from federated.server_optimizers import AnyServerOptimizer, ServerSgd
 from federated.sources import AnySource, BreastCancer, Csv, CustomSource, Digits, Line
 from federated.transforms import AnyTransform, Clip, ClipElements
+from federated.work import AnyWork, Partial, PerClient, Same, TimeBudget
 
 USER_CODE = "tests.federated.user_code"
 
-RULES = (Mean(), WeightedMean(), CustomRule(target=f"{USER_CODE}:Median"))
+RULES = (Mean(), WeightedMean(), FedNova(), CustomRule(target=f"{USER_CODE}:Median"))
 SELECTORS = (All(), Uniform(cohort=3))
 TRANSFORMS = (Clip(norm=1.0), ClipElements(threshold=0.5))
 SERVER_OPTIMIZERS = (ServerSgd(), ServerSgd(learning_rate=0.3))
@@ -67,6 +70,20 @@ LOCAL_OPTIMIZERS = (
     Ftrl(),
     Muon(),
     CustomOptimizer(target="package.module:Optimizer"),
+)
+CORRECTIONS = (NoCorrection(), FedProx(mu=0.5), Scaffold(), FedDyn(alpha=0.2))
+SCHEDULES = (
+    Constant(),
+    Constant(warmup=4),
+    Exponential(decay=0.9, every=3),
+    Cosine(rounds=20, end=0.1),
+    Steps(at=(5, 9), factor_each=0.5),
+)
+WORK = (
+    Same(),
+    Partial(stragglers=0.6),
+    PerClient(epochs={"a": 0.5, "b": 3}),
+    TimeBudget(seconds=2.0, steps_per_second=3.0, clients={"a": 0.1}),
 )
 GATES = (
     AtLeast(metric="accuracy", value=0.5),
@@ -105,5 +122,8 @@ FAMILIES = {
     "AnyScaling": Family(AnyScaling, SCALINGS),
     "AnySource": Family(AnySource, SOURCES),
     "AnyLocalOptimizer": Family(AnyLocalOptimizer, LOCAL_OPTIMIZERS),
+    "AnyCorrection": Family(AnyCorrection, CORRECTIONS),
+    "AnySchedule": Family(AnySchedule, SCHEDULES),
+    "AnyWork": Family(AnyWork, WORK),
     "AnyGate": Family(AnyGate, GATES),
 }

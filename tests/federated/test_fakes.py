@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from federated.engine import SMALLER_IS_BETTER
-from federated.local_optimizers import Adam, CustomOptimizer, LocalTraining, Sgd
+from federated.engine import AS_ASKED, SMALLER_IS_BETTER
+from federated.local_optimizers import Adam, CustomOptimizer, Sgd
+from federated.local_training import LocalTraining
 from tests.fakes import FakeEngine, line_client, line_split, plain_sgd
 
 each_engine = pytest.mark.parametrize(
@@ -43,7 +44,7 @@ def test_local_training_is_a_function_of_its_arguments_alone(engine) -> None:
 def test_a_cohort_trains_as_its_clients_would_one_by_one(engine) -> None:
     clients = [line_client(name, rows, seed) for seed, (name, rows) in enumerate(zip("abc", (5, 9, 7), strict=True))]
     params, work = engine.init(0), plain_sgd(batch_size=4)
-    cohort = engine.fit_cohort(params, clients, work, [rng(seed) for seed in range(3)])
+    cohort = engine.fit_cohort(params, clients, work, [rng(seed) for seed in range(3)], [AS_ASKED] * 3)
     for seed, (client, fitted) in enumerate(zip(clients, cohort, strict=True)):
         alone = engine.fit(params, client.train, work, rng(seed))
         np.testing.assert_array_equal(fitted.params, alone.params)

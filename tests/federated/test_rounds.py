@@ -10,14 +10,17 @@ import pytest
 
 from federated.algorithm import Algorithm
 from federated.component import Step
+from federated.data import Client
+from federated.engine import Fitted
 from federated.errors import TrainingError
+from federated.randomness import generator
 from federated.rounds import (
+    Broadcast,
     ServerState,
     client_half,
     encode,
     initial_state,
-    local_rng,
-    local_update,
+    local_updates,
     screen,
     select,
     server_half,
@@ -26,7 +29,7 @@ from federated.rules import CustomRule, Mean
 from federated.selectors import Uniform
 from federated.server_optimizers import ServerOptimizer, ServerSgd
 from federated.transforms import Clip, Transform
-from federated.updates import l2_norm
+from federated.updates import Update, l2_norm
 from tests.fakes import FakeEngine, line_client, plain_sgd, update
 from tests.federated.families import USER_CODE
 
@@ -77,6 +80,7 @@ def state_of(algorithm: Algorithm, params, trainable: int) -> ServerState:
         trainable,
         algorithm.rule.init(len(params)),
         algorithm.server.init(params[:trainable]),
+        None,
         tuple(layer.init(trainable) for layer in algorithm.transforms),
     )
 
@@ -136,14 +140,25 @@ def test_every_use_of_randomness_has_its_own_stream() -> None:
     assert len(set(drawn)) == len(drawn) == 2 * 2 * (2 * 2 + 2)
 
 
+class Drawing(FakeEngine):
+    """Draws once for every client, and trains nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawn: list[float] = []
+
+    def fit(self, params, data, work, rng, terms):
+        self.drawn.append(rng.random())
+        return Fitted(params, {})
+
+
 def test_local_training_draws_by_seed_round_and_client() -> None:
-    draws = {
-        local_rng(Algorithm(seed=seed), turn, client).random()
-        for seed in (0, 1)
-        for turn in (1, 2)
-        for client in ("a", "b")
-    }
-    assert len(draws) == 8
+    engine = Drawing()
+    for seed in (0, 1):
+        for turn in (1, 2):
+            for name in ("a", "b"):
+                client_half(Algorithm(seed=seed), engine, Broadcast(turn, engine.init(0), None), line_client(name))
+    assert len(set(engine.drawn)) == len(engine.drawn) == 8
 
 
 def test_cohorts_differ_from_round_to_round_and_come_again_with_the_seed() -> None:
@@ -155,11 +170,17 @@ def test_cohorts_differ_from_round_to_round_and_come_again_with_the_seed() -> No
     assert select(Algorithm(seed=4, select=Uniform(cohort=5)), 1, clients) != cohorts[0]
 
 
+def trained(algorithm: Algorithm, engine: FakeEngine, sent: Broadcast, client: Client) -> Update:
+    """The client's update before any transform."""
+    (found,) = local_updates(algorithm, engine, sent, [client], [None])
+    return found.update
+
+
 def test_a_local_update_is_what_training_changed_weighed_by_training_rows() -> None:
     engine, client = FakeEngine(statistics=1), line_client("a", rows=11)
     params = engine.init(0)
-    fitted = engine.fit(params, client.train, plain_sgd(), np.random.default_rng(0))
-    changed = local_update(client, params, fitted)
+    changed = trained(Algorithm(local=plain_sgd()), engine, Broadcast(1, params, None), client)
+    fitted = engine.fit(params, client.train, plain_sgd(), generator(0, 1, "local", "a"))
     np.testing.assert_array_equal(changed.delta, fitted.params - params)
     assert (changed.client, changed.weight, changed.metrics) == ("a", 11.0, fitted.metrics)
 
@@ -167,23 +188,22 @@ def test_a_local_update_is_what_training_changed_weighed_by_training_rows() -> N
 def test_a_clients_half_does_not_depend_on_who_went_before() -> None:
     engine, algorithm = FakeEngine(statistics=2), Algorithm(local=plain_sgd(batch_size=2))
     clients = [line_client(name, seed=seed) for seed, name in enumerate("abcd")]
-    params = engine.init(0)
-    there = {c.name: client_half(algorithm, engine, 1, params, c) for c in clients}
-    back = {c.name: client_half(algorithm, engine, 1, params, c) for c in reversed(clients)}
+    first, second = (Broadcast(turn, engine.init(0), None) for turn in (1, 2))
+    there = {c.name: client_half(algorithm, engine, first, c).update for c in clients}
+    back = {c.name: client_half(algorithm, engine, first, c).update for c in reversed(clients)}
     for name, sent in there.items():
         np.testing.assert_array_equal(sent.delta, back[name].delta)
         assert sent.metrics == back[name].metrics
-    later = client_half(algorithm, engine, 2, params, clients[0])
+    later = client_half(algorithm, engine, second, clients[0]).update
     assert not np.array_equal(later.delta, there["a"].delta)
 
 
 def test_a_clients_half_is_training_then_encoding() -> None:
     engine, client = FakeEngine(statistics=2), line_client("a")
     algorithm = Algorithm(seed=5, local=plain_sgd(), transforms=(Clip(norm=0.01),))
-    params = engine.init(0)
-    fitted = engine.fit(params, client.train, algorithm.local, local_rng(algorithm, 3, "a"))
-    expected = encode(algorithm, 3, engine.trainable, local_update(client, params, fitted))
-    sent = client_half(algorithm, engine, 3, params, client)
+    down = Broadcast(3, engine.init(0), None)
+    expected = encode(algorithm, 3, engine.trainable, trained(algorithm, engine, down, client))
+    sent = client_half(algorithm, engine, down, client).update
     np.testing.assert_array_equal(sent.delta, expected.delta)
     assert sent.metrics == expected.metrics
     assert l2_norm(sent.delta[:2]) == pytest.approx(0.01)
@@ -253,7 +273,7 @@ def test_rule_server_optimizer_and_transforms_start_with_the_sizes_that_are_thei
     parts = {"server": Steps(), "transforms": layers}
     algorithm = Algorithm(seed=9, rule=rule).model_copy(update=parts)
     engine = FakeEngine(features=3, statistics=2)
-    state = initial_state(algorithm, engine)
+    state = initial_state(algorithm, engine, 1)
     np.testing.assert_array_equal(state.params, engine.init(9))
     assert (state.round, state.trainable) == (0, 4)
     assert (state.rule, state.server) == (6, 4)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from federated.rules import CustomRule, Mean, WeightedMean
+from federated.rules import CustomRule, FedNova, Mean, WeightedMean
 from federated.updates import Update
 from tests.fakes import update
 from tests.federated.families import RULES, USER_CODE
 
 each_rule = pytest.mark.parametrize("rule", RULES, ids=repr)
+each_averaging_rule = pytest.mark.parametrize("rule", [rule for rule in RULES if rule.averages], ids=repr)
 each_additive_rule = pytest.mark.parametrize("rule", [rule for rule in RULES if rule.additive], ids=repr)
 
 
@@ -42,7 +44,7 @@ def test_agreement_is_a_fixed_point(rule, clients) -> None:
     np.testing.assert_allclose(aggregate(rule, agreed), delta, rtol=1e-6)
 
 
-@each_rule
+@each_averaging_rule
 def test_the_aggregate_lies_between_the_smallest_and_the_largest_update(rule) -> None:
     updates = cohort()
     matrix, result = np.array([u.delta for u in updates]), aggregate(rule, updates)
@@ -106,9 +108,33 @@ def test_the_weighted_mean_of_equal_clients_is_the_mean() -> None:
     np.testing.assert_allclose(WeightedMean().next(None, updates).result, Mean().next(None, updates).result, rtol=1e-5)
 
 
-def test_weights_that_sum_to_nothing_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"weighted_mean needs a positive total weight, got 0\.0"):
-        WeightedMean().next(None, [update("a", [1.0], 0.0)])
+@pytest.mark.parametrize("rule", [WeightedMean(), FedNova()], ids=repr)
+def test_weights_that_sum_to_nothing_are_refused(rule) -> None:
+    with pytest.raises(ValueError, match=rf"{rule.kind} needs a positive total weight, got 0\.0"):
+        rule.next(None, [update("a", [1.0], 0.0)])
+
+
+def stepped(clients: int = 7) -> list[Update]:
+    """Updates of clients that took different numbers of steps."""
+    return [replace(one, local_steps=1.0 + 3 * number) for number, one in enumerate(cohort(clients))]
+
+
+def test_fednova_is_the_papers_equation() -> None:
+    """Wang et al. 2020, equation 13: the mean of normalised updates, times the mean number of steps."""
+    updates = stepped()
+    shares = np.array([u.weight for u in updates]) / sum(u.weight for u in updates)
+    steps = np.array([u.local_steps for u in updates])
+    normalised = np.array([u.delta.astype(np.float64) / u.local_steps for u in updates])
+    _, result, metrics = FedNova().next(None, updates)
+    np.testing.assert_allclose(result, (shares @ steps) * (shares @ normalised), rtol=1e-5)
+    assert metrics == {"effective_steps": pytest.approx(shares @ steps)}
+
+
+@pytest.mark.parametrize("steps", [1.0, 7.0, 61.5])
+def test_fednova_with_equal_steps_is_the_weighted_mean(steps) -> None:
+    updates = [replace(one, local_steps=steps) for one in cohort(clients=30, seed=3)]
+    expected = WeightedMean().next(None, updates).result
+    np.testing.assert_allclose(FedNova().next(None, updates).result, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_custom_rule_is_the_users_own_with_its_options_and_its_state() -> None:

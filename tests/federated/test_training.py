@@ -11,6 +11,7 @@ from federated.evaluation import evaluate
 from federated.federation import Federation
 from federated.rounds import (
     ServerState,
+    broadcast,
     client_half,
     initial_state,
     screen,
@@ -25,7 +26,7 @@ from tests.fakes import FakeEngine, line_client, line_federation, plain_sgd
 
 
 def train(algorithm, engine, federation: Federation, rounds: int) -> ServerState:
-    state = initial_state(algorithm, engine)
+    state = initial_state(algorithm, engine, 4)
     for _ in range(rounds):
         state = one_round(algorithm, engine, federation.clients, state)
     return state
@@ -34,7 +35,7 @@ def train(algorithm, engine, federation: Federation, rounds: int) -> ServerState
 def one_round(algorithm, engine, clients, state: ServerState) -> ServerState:
     turn = state.round + 1
     cohort = select(algorithm, turn, list(clients))
-    sent = [client_half(algorithm, engine, turn, state.params, clients[n]) for n in cohort]
+    sent = [client_half(algorithm, engine, broadcast(algorithm, state), clients[n]).update for n in cohort]
     return server_half(algorithm, state, screen(turn, sent, quorum=1).updates)[0]
 
 
@@ -75,7 +76,7 @@ def test_one_round_of_full_batches_is_one_step_on_the_pooled_rows() -> None:
     engine, algorithm = FakeEngine(), Algorithm(local=plain_sgd())
     sizes = {"a": 4, "b": 30, "c": 11}
     clients = {n: line_client(n, rows, rows, slope=rows) for n, rows in sizes.items()}
-    start = initial_state(algorithm, engine)
+    start = initial_state(algorithm, engine, 4)
     pooled = concatenate([client.train for client in clients.values()])
     alone = engine.fit(start.params, pooled, algorithm.local, np.random.default_rng(0))
     federated = one_round(algorithm, engine, clients, start).params
@@ -95,7 +96,7 @@ def test_the_same_seed_trains_the_same_bits_and_another_does_not() -> None:
 def test_a_training_stops_at_its_target() -> None:
     federation, engine = line_federation(), FakeEngine()
     algorithm, stop = Algorithm(local=plain_sgd()), Stop(metric="loss", at_most=0.15)
-    state, history = initial_state(algorithm, engine), []
+    state, history = initial_state(algorithm, engine, 4), []
     while stop.reason(history, seconds=0.0) is None and state.round < 200:
         state = one_round(algorithm, engine, federation.clients, state)
         history.append(evaluate(engine, state.params, federation.validation))

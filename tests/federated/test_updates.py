@@ -53,8 +53,8 @@ def with_extras(**extras: list[float]) -> Update:
     return replace(update("a", [1.0, -2.5], weight=3.0), extras=vectors)
 
 
-def test_what_a_client_sent_is_known_by_its_weight_and_the_bytes_of_its_vectors() -> None:
-    assert with_extras().sha256 == hashlib.sha256(struct.pack("<d2f", 3.0, 1.0, -2.5)).hexdigest()
+def test_what_a_client_sent_is_known_by_its_weight_its_steps_and_its_vectors() -> None:
+    assert with_extras().sha256 == hashlib.sha256(struct.pack("<dd2f", 3.0, 1.0, 1.0, -2.5)).hexdigest()
 
 
 def test_how_a_vector_lies_in_memory_does_not_change_what_was_sent() -> None:

@@ -14,7 +14,7 @@ from configs.loading import load_plan
 from configs.plan import Plan
 from federated.data import concatenate
 from federated.evaluation import evaluate
-from federated.rounds import client_half, initial_state, select, server_half
+from federated.rounds import broadcast, client_half, initial_state, select, server_half
 from federated.updates import digest
 from flows.train import train
 from tasks.summary import Summary
@@ -63,11 +63,12 @@ def plain_loop(plan: Plan) -> str:
 
     federation = plan.federation()
     engine = KerasEngine(plan.model, federation.inputs, federation.classes)
-    state = initial_state(plan.algorithm, engine)
+    state = initial_state(plan.algorithm, engine, len(federation.clients))
     for number in range(1, plan.rounds + 1):
         cohort = select(plan.algorithm, number, list(federation.clients))
         updates = [
-            client_half(plan.algorithm, engine, number, state.params, federation.clients[name]) for name in cohort
+            client_half(plan.algorithm, engine, broadcast(plan.algorithm, state), federation.clients[name]).update
+            for name in cohort
         ]
         state, _ = server_half(plan.algorithm, state, updates)
     return digest(state.params)

@@ -5,7 +5,7 @@ import numpy as np
 
 from federated.component import Vector
 from federated.data import Split
-from federated.local_optimizers import LocalTraining
+from federated.local_training import LocalTraining
 
 
 def classified(rows: int, features: int, classes: int, seed: int = 0) -> Split:

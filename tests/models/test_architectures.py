@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from federated.errors import PlanError
-from federated.local_optimizers import LocalTraining, Sgd
+from federated.local_optimizers import Sgd
+from federated.local_training import LocalTraining
 from models.architecture import Model, build_seeded, output_units
 from models.keras_engine import KerasEngine
 from models.layout import Layout

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from federated.data import Split
+from federated.engine import AS_ASKED
 from federated.errors import PlanError
-from federated.local_optimizers import Adam, AnyLocalOptimizer, LocalTraining, Sgd
+from federated.local_optimizers import Adam, AnyLocalOptimizer, Sgd
+from federated.local_training import LocalTraining
 from models.architecture import Model, output_units
 from models.keras_engine import KerasEngine
 from models.local_loop import rounded_up
@@ -112,7 +114,7 @@ def test_dropout_follows_from_the_seed_under_xla() -> None:
 
 
 def traces(engine: KerasEngine, work: LocalTraining) -> int:
-    return engine._loop(work)._run.experimental_get_tracing_count()
+    return engine._loop(work, AS_ASKED)._run.experimental_get_tracing_count()
 
 
 @pytest.mark.parametrize(("compile", "most"), [("graph", 1), ("xla", 20)])

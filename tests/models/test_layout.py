@@ -8,7 +8,8 @@ import pytest
 
 from federated.component import Vector
 from federated.data import Split
-from federated.local_optimizers import LocalTraining, Sgd
+from federated.local_optimizers import Sgd
+from federated.local_training import LocalTraining
 from models.architecture import output_units
 from models.keras_engine import KerasEngine
 from models.layout import Layout

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from federated.component import Vector
 from federated.errors import PlanError
-from federated.local_optimizers import AnyLocalOptimizer, CustomOptimizer, LocalTraining, Sgd
+from federated.local_optimizers import AnyLocalOptimizer, CustomOptimizer, Sgd
+from federated.local_training import LocalTraining
 from models.architecture import output_units
 from models.keras_engine import KerasEngine
 from models.specs import CustomModel, Logistic

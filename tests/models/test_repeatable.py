@@ -13,8 +13,9 @@ import pytest
 
 import models.keras_engine
 from federated.data import Client, Split, concatenate
-from federated.engine import Fitted
-from federated.local_optimizers import Adam, LocalTraining, Sgd
+from federated.engine import AS_ASKED, Fitted
+from federated.local_optimizers import Adam, Sgd
+from federated.local_training import LocalTraining
 from federated.updates import digest
 from models.architecture import output_units
 from models.keras_engine import KerasEngine
@@ -54,6 +55,7 @@ SPEC = CustomModel(target=f"{__name__}:random_throughout")
 CLIENTS = [
     Client(f"client-{rows}", classified(rows, FEATURES, CLASSES, rows), classified(1, FEATURES, 3)) for rows in SIZES
 ]
+TERMS = [AS_ASKED for _ in CLIENTS]
 
 
 @cache
@@ -127,14 +129,14 @@ def test_initial_weights_drawn_side_by_side_are_those_drawn_alone(monkeypatch: p
 
 
 def test_a_cohort_gives_the_same_bits_as_its_clients_alone():
-    cohort = engine().fit_cohort(engine().init(0), CLIENTS, WORK, [rng(c) for c in CLIENTS])
+    cohort = engine().fit_cohort(engine().init(0), CLIENTS, WORK, [rng(c) for c in CLIENTS], TERMS)
     for client, fitted in zip(CLIENTS, cohort, strict=True):
         assert same(fitted, alone()[client.name])
 
 
 def test_a_cohort_with_too_few_streams_is_refused():
     with pytest.raises(ValueError, match="shorter"):
-        list(engine().fit_cohort(engine().init(0), CLIENTS, WORK, [rng(CLIENTS[0])]))
+        list(engine().fit_cohort(engine().init(0), CLIENTS, WORK, [rng(CLIENTS[0])], TERMS))
 
 
 def test_no_size_of_client_epoch_or_batch_is_compiled_anew():

@@ -16,7 +16,7 @@ import pytest
 from configs import environment
 from configs.loading import load_plan
 from federated.errors import InputError, PlanError
-from federated.rounds import client_half, initial_state, select, server_half
+from federated.rounds import broadcast, client_half, initial_state, select, server_half
 from federated.updates import digest
 from tasks.course import Course, begin_or_go_on, opened
 from tasks.identity import digest_of_code, fingerprints, identify, identify_training
@@ -62,7 +62,7 @@ def play_round(of: Training, course: Course, **metrics: float) -> Committed:
     state, algorithm, clients = course.state, of.plan.algorithm, of.federation.clients
     number = state.round + 1
     cohort = select(algorithm, number, list(clients))
-    updates = [client_half(algorithm, of.engine, number, state.params, clients[name]) for name in cohort]
+    updates = [client_half(algorithm, of.engine, broadcast(algorithm, state), clients[name]).update for name in cohort]
     after, found = server_half(algorithm, state, updates)
     sent = tuple(Contribution(update.client, update.sha256, update.weight) for update in updates)
     per_client = of.client_tests.evaluate(of.engine, after.params)
@@ -119,7 +119,7 @@ def test_a_new_training_begins_at_round_0_and_records_where_it_comes_from() -> N
     of = training()
     course = taken_up(of)
     assert (course.state.round, course.reports) == (0, [])
-    start = initial_state(of.plan.algorithm, of.engine)
+    start = initial_state(of.plan.algorithm, of.engine, len(of.federation.clients))
     assert course.state.params.tobytes() == start.params.tobytes()
     (record,) = records()
     assert record["identity"] == identify_training(of.plan, of.federation, signer())

@@ -16,7 +16,7 @@ from federated.algorithm import Algorithm
 from federated.component import Metrics, Step, Vector
 from federated.errors import InputError, PlanError, TrackingError, TrainingError
 from federated.packing import pack
-from federated.rounds import ServerState, client_half, initial_state, select, server_half
+from federated.rounds import ServerState, broadcast, client_half, initial_state, select, server_half
 from federated.rules import CustomRule, WeightedMean
 from federated.selectors import Uniform
 from federated.server_optimizers import ServerOptimizer
@@ -81,12 +81,19 @@ ALGORITHMS = [
 ]
 
 
+def engine_of(algorithm: Algorithm) -> FakeEngine:
+    """One with moving statistics, where the rule can average them."""
+    return ENGINE if algorithm.rule.averages else FakeEngine()
+
+
 def next_state(state: ServerState, algorithm: Algorithm = STATEFUL) -> ServerState:
     """One plain round."""
     number = state.round + 1
     cohort = select(algorithm, number, list(FEDERATION.clients))
     clients = [FEDERATION.clients[name] for name in cohort]
-    updates = [client_half(algorithm, ENGINE, number, state.params, client) for client in clients]
+    updates = [
+        client_half(algorithm, engine_of(algorithm), broadcast(algorithm, state), client).update for client in clients
+    ]
     return server_half(algorithm, state, updates)[0]
 
 
@@ -102,7 +109,7 @@ def opened(url: Any, signer: Signer = KEY) -> Journal:
 
 def taken_up(journal: Journal, algorithm: Algorithm = STATEFUL) -> ServerState:
     """The state to go on from, in a new training or an old one."""
-    start = initial_state(algorithm, ENGINE)
+    start = initial_state(algorithm, engine_of(algorithm), 5)
     if not journal.is_new:
         return journal.resume(start)
     journal.commit(start, {"identity": {"plan": "first"}})

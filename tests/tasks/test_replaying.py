@@ -188,9 +188,10 @@ def test_the_first_round_that_differs_is_the_one_that_is_named(home: Path, monke
     remove_weights("2", "3")
     really = replaying.client_half
 
-    def other(algorithm: Any, engine: Any, number: int, params: Any, client: Any) -> Any:
-        update = really(algorithm, engine, number, params, client)
-        return replace(update, delta=2 * update.delta) if number == 3 else update
+    def other(algorithm: Any, engine: Any, sent: Any, client: Any) -> Any:
+        trained = really(algorithm, engine, sent, client)
+        update = trained.update
+        return trained._replace(update=replace(update, delta=2 * update.delta)) if sent.round == 3 else trained
 
     monkeypatch.setattr(replaying, "client_half", other)
     found = replayed("quickstart/4")
