@@ -21,6 +21,7 @@ from federated.scaling import AnyScaling, AsIs
 from federated.sources import AnySource
 from federated.stopping import Stop
 from models.architecture import Asked
+from models.losses import AnyLoss, Auto
 from models.specs import AnyModel
 
 NOT_DECISIVE = {"name", "description", "baselines", "keep_checkpoints", "promotion", "retention", "drift"}
@@ -36,6 +37,7 @@ class Plan(Component):
     round needs. ``baselines`` also trains each client alone and one model on the pooled rows, for comparison.
     ``start`` is what round 1 starts from. ``promotion`` says what a model must show to become the champion, and
     ``retention`` which versions keep their weights; ``drift`` says when new data ask for a training.
+    ``loss`` is what training minimises.
     ``compilation`` is how local training is compiled; ``auto`` goes by the model's layers and size.
     ``keep_checkpoints`` is how many rounds can be gone back, should the latest checkpoint be damaged.
     """
@@ -48,6 +50,7 @@ class Plan(Component):
     scaling: AnyScaling = AsIs()
     model: AnyModel
     compilation: Asked = "auto"
+    loss: AnyLoss = Auto()
     start: AnyStart = Fresh()
     rounds: int = Field(ge=1)
     stop: Stop | None = None
@@ -94,6 +97,7 @@ class Plan(Component):
         self.check_clients(len(federation.clients))
         self._check_metric(federation)
         self.model.check(federation.inputs, federation.classes)
+        self.loss.check(federation.classes)
         return federation
 
     def digest(self) -> str:

@@ -32,7 +32,9 @@ class LocalTraining(Component):
     @model_validator(mode="after")
     def _one_length(self) -> Self:
         if self.steps is not None and self.epochs != 1:
-            raise ValueError(f"only one of epochs and steps may be set, got {self.epochs} and {self.steps}")
+            raise ValueError(
+                f"only one of epochs and steps may be set, got {self.epochs} and {self.steps}; with steps, leave epochs 1"
+            )
         return self
 
     def batch(self, rows: int) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
@@ -34,6 +36,15 @@ def build(target: str, expected: type[Built], options: dict[str, Any], *argument
     if not isinstance(built, expected):
         raise PlanError(f"target {target!r}: expected it to give a {expected.__name__}, got {type(built).__name__}")
     return built
+
+
+def function(target: str, options: dict[str, Any]) -> Callable[..., Any]:
+    """The callable that ``target`` names, with ``options``.
+
+    Raises:
+        PlanError: there is no such callable.
+    """
+    return partial(_find(target), **_from_environment(options))
 
 
 def _from_environment(options: dict[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from models.compilation import Compilation, compilation
 from models.gradients import ClippedExamples, Gradients, MeanGradient
 from models.layout import Layout
 from models.local_loop import Course, GraphLoop, LocalLoop, LocalStep, PaddedLoop
-from models.objectives import objective
+from models.losses import USUAL, Loss
 from models.stateless_optimizers import place_of_rate, stateless_optimizer
 
 _SCORED_ROWS = 4096  # rows scored in one call: bounds memory
@@ -43,10 +43,12 @@ def prepare_devices() -> None:
 class KerasEngine:
     """Trains and scores one Keras architecture; an ``Engine``. Safe to call from several threads."""
 
-    def __init__(self, spec: Model, inputs: Shape, classes: int | None, how: Asked = "auto") -> None:
+    def __init__(
+        self, spec: Model, inputs: Shape, classes: int | None, how: Asked = "auto", loss: Loss = USUAL
+    ) -> None:
         prepare_devices()
         self._spec, self._inputs, self._classes = spec, inputs, classes
-        self._objective = objective(classes)
+        self._objective = loss.objective(classes)
         self._model = build_seeded(spec, inputs, classes, seed=0)
         self._layout = Layout(self._model)
         self._compilation = compilation(how, self._model, self._layout)

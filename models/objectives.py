@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import keras
 from keras import ops
+
+from federated.errors import PlanError
 
 
 class Objective(Protocol):
@@ -72,6 +75,37 @@ class CrossEntropy(NamedTuple):
 
     def activation(self) -> keras.Layer | None:
         return keras.layers.Softmax(name="probabilities")
+
+
+class OwnLoss:
+    """A user's own loss, with the score and the served output of the usual objective.
+
+    Raises:
+        PlanError: it cannot be computed, or gives no number an example.
+    """
+
+    def __init__(self, usual: Objective, loss: Callable[..., Any], where: str, units: int) -> None:
+        self._usual, self._loss = usual, loss
+        self.score_name, self.target_dtype = usual.score_name, usual.target_dtype
+        self._try(where, units)
+
+    def loss(self, targets: Any, outputs: Any) -> Any:
+        return self._loss(targets, outputs)
+
+    def score(self, targets: Any, outputs: Any) -> Any:
+        return self._usual.score(targets, outputs)
+
+    def activation(self) -> keras.Layer | None:
+        return self._usual.activation()
+
+    def _try(self, where: str, units: int) -> None:
+        """On two examples of a model with so many outputs."""
+        try:
+            shape = tuple(ops.shape(self._loss(ops.zeros(2, self.target_dtype), ops.zeros((2, units)))))
+        except Exception as error:  # whatever a user's function raises
+            raise PlanError(f"{where} failed on two examples: {type(error).__name__}: {error}") from error
+        if shape != (2,):
+            raise PlanError(f"{where} must give a number an example, shape (rows,); for 2 rows it gave shape {shape}")
 
 
 def objective(classes: int | None) -> Objective:

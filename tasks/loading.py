@@ -19,6 +19,6 @@ def load_training(plan: Plan) -> Sealed[Training]:
     federation = plan.federation()
     from models.keras_engine import KerasEngine
 
-    engine = KerasEngine(plan.model, federation.inputs, federation.classes, plan.compilation)
+    engine = KerasEngine(plan.model, federation.inputs, federation.classes, plan.compilation, plan.loss)
     engine.prepare(plan.algorithm.local)
     return Sealed(Training(plan, federation, engine))

@@ -148,7 +148,8 @@ class _Machine:
         from models.keras_engine import KerasEngine
 
         self._plan, self._federation = plan, plan.federation()
-        self._engine = KerasEngine(plan.model, self._federation.inputs, self._federation.classes, plan.compilation)
+        parties = self._federation
+        self._engine = KerasEngine(plan.model, parties.inputs, parties.classes, plan.compilation, plan.loss)
         self.start = initial_state(plan.algorithm, self._engine, len(self._federation.clients))
         self.code_sha256 = digest_of_code(identify(plan))
 

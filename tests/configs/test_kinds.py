@@ -43,6 +43,13 @@ NAMED: dict[str, list[dict[str, Any]]] = {
         {"kind": "saved", "path": "mine.keras"},
         {"kind": "custom", "target": "my.code:build", "options": {"width": 3}},
     ],
+    "loss": [
+        {"kind": "auto"},
+        {"kind": "mean_squared_error"},
+        {"kind": "binary_crossentropy"},
+        {"kind": "categorical_crossentropy"},
+        {"kind": "custom", "target": "my.code:loss", "options": {"delta": 1.0}},
+    ],
     "start": [{"kind": "fresh"}, {"kind": "champion"}, {"kind": "version", "version": 3}],
     "promotion.gates.0": [
         {"kind": "at_least", "metric": "accuracy", "value": 0.9},
@@ -65,6 +72,24 @@ NAMED: dict[str, list[dict[str, Any]]] = {
         *[{"kind": kind, "learning_rate": 0.5} for kind in OPTIMIZERS],
         {"kind": "custom", "target": "my.code:Optimizer"},
     ],
+    "algorithm.local.schedule": [
+        {"kind": "constant", "warmup": 3},
+        {"kind": "exponential", "decay": 0.9, "every": 2},
+        {"kind": "cosine", "rounds": 10, "end": 0.1},
+        {"kind": "steps", "at": [5, 8], "factor_each": 0.5},
+    ],
+    "algorithm.local.work": [
+        {"kind": "same"},
+        {"kind": "partial", "stragglers": 0.3},
+        {"kind": "per_client", "epochs": {"client-1": 2.5}},
+        {"kind": "time_budget", "seconds": 3, "steps_per_second": 2.0, "clients": {"client-1": 0.5}},
+    ],
+    "algorithm.correction": [
+        {"kind": "none"},
+        {"kind": "fedprox", "mu": 0.1},
+        {"kind": "scaffold"},
+        {"kind": "feddyn", "alpha": 0.1},
+    ],
     "algorithm.transforms.0": [
         {"kind": "clip", "norm": 1.0},
         {"kind": "clip_elements", "threshold": 0.1},
@@ -72,6 +97,7 @@ NAMED: dict[str, list[dict[str, Any]]] = {
     "algorithm.rule": [
         {"kind": "mean"},
         {"kind": "weighted_mean"},
+        {"kind": "fednova"},
         {"kind": "custom", "target": "federated.rules:Mean"},
     ],
     "algorithm.server": [{"kind": "sgd", "learning_rate": 0.5}],

@@ -24,7 +24,7 @@ UNKNOWN_KINDS = [
         "'linear', 'logistic', 'mlp', 'cnn', 'resnet', 'lstm', 'gru', 'recommender', 'saved', 'custom'",
     ),
     ("algorithm.select.kind=some", "algorithm.select", "'all', 'uniform'"),
-    ("algorithm.rule.kind=average", "algorithm.rule", "'mean', 'weighted_mean', 'custom'"),
+    ("algorithm.rule.kind=average", "algorithm.rule", "'mean', 'weighted_mean', 'fednova', 'custom'"),
     ("algorithm.transforms.0.kind=cilp", "algorithm.transforms.0", "'clip', 'clip_elements'"),
     (
         "algorithm.local.optimizer.kind=sdg",
