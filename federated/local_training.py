@@ -33,7 +33,8 @@ class LocalTraining(Component):
     def _one_length(self) -> Self:
         if self.steps is not None and self.epochs != 1:
             raise ValueError(
-                f"only one of epochs and steps may be set, got {self.epochs} and {self.steps}; with steps, leave epochs 1"
+                f"only one of epochs and steps may be set, got {self.epochs} and {self.steps}; "
+                "with steps leave epochs 1"
             )
         return self
 
