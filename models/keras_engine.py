@@ -21,8 +21,9 @@ from models.architecture import Asked, Model, Shape, build_seeded
 from models.compilation import Compilation, compilation
 from models.gradients import ClippedExamples, Gradients, MeanGradient
 from models.layout import Layout
-from models.local_loop import Course, GraphLoop, LocalLoop, LocalStep, PaddedLoop
+from models.local_loop import Course, GraphLoop, LocalLoop, LocalStep, PaddedLoop, padded
 from models.losses import USUAL, Loss
+from models.resident_rows import ResidentRows
 from models.stateless_optimizers import place_of_rate, stateless_optimizer
 
 _SCORED_ROWS = 4096  # rows scored in one call: bounds memory
@@ -58,6 +59,7 @@ class KerasEngine:
         ]
         params = tf.TensorSpec([self.size], tf.float32)
         self._score = tf.function(self._score_rows, autograph=False, input_signature=[params, *self._rows])
+        self._resident = ResidentRows(padded if self._compilation == "xla" else np.asarray)
         self._loops: dict[str, LocalLoop] = {}
         self._lock = threading.Lock()
 
@@ -131,8 +133,13 @@ class KerasEngine:
         with self._lock:
             if key not in self._loops:
                 step = LocalStep(self._layout, self._gradients(work), self._optimizer(work), terms.proximal, linear)
-                self._loops[key] = PaddedLoop(step) if self._compilation == "xla" else GraphLoop(step, self._rows)
+                self._loops[key] = self._looped(step)
             return self._loops[key]
+
+    def _looped(self, step: LocalStep) -> LocalLoop:
+        if self._compilation == "xla":
+            return PaddedLoop(step, self._resident)
+        return GraphLoop(step, self._resident, self._rows)
 
     def _optimizer(self, work: LocalTraining) -> keras.optimizers.Optimizer:
         return stateless_optimizer(work.optimizer, self._model)

@@ -13,6 +13,7 @@ from federated.component import Vector
 from federated.data import Split
 from models.gradients import Gradients
 from models.layout import Layout
+from models.resident_rows import ResidentRows
 from models.stateless_optimizers import fresh_slots, place_of_rate
 
 
@@ -119,8 +120,8 @@ class LocalStep:
 class GraphLoop:
     """A plain graph, compiled once for any number of rows, epochs and batches. Batches have their true size."""
 
-    def __init__(self, step: LocalStep, rows: list[tf.TensorSpec]) -> None:
-        self._step = step
+    def __init__(self, step: LocalStep, resident: ResidentRows, rows: list[tf.TensorSpec]) -> None:
+        self._step, self._resident = step, resident
         number = tf.TensorSpec([], tf.int32)
         self._run = tf.function(
             self._steps,
@@ -139,7 +140,7 @@ class GraphLoop:
     def train(self, params: Vector, data: Split, course: Course) -> tuple[Vector, float]:
         numbers = np.int32(course.batch), np.int32(course.steps), np.int32(course.unreported)
         own = course.seeds, np.float32(course.factor), course.linear
-        trained, loss = self._run(params, data.x, data.y, course.order, *numbers, *own)
+        trained, loss = self._run(params, *self._resident.of(data), course.order, *numbers, *own)
         return trained.numpy(), float(loss) / course.reported_rows
 
     def _steps(
@@ -177,8 +178,8 @@ class PaddedLoop:
     Sizes are rounded up to the next of 1, 2, 3, 4, 6, 8, 12, 16 …, so that few programs serve clients of every size.
     """
 
-    def __init__(self, step: LocalStep) -> None:
-        self._step = step
+    def __init__(self, step: LocalStep, resident: ResidentRows) -> None:
+        self._step, self._resident = step, resident
         self._run = tf.function(self._steps, autograph=False, jit_compile=True)
 
     def train(self, params: Vector, data: Split, course: Course) -> tuple[Vector, float]:
@@ -187,7 +188,7 @@ class PaddedLoop:
         places, counts = _dealt(course, batch)
         numbers = np.int32(course.steps), np.int32(course.unreported)
         own = course.seeds, np.float32(course.factor), course.linear
-        trained, loss = self._run(params, _padded(data.x), _padded(data.y), places, counts, *numbers, *own)
+        trained, loss = self._run(params, *self._resident.of(data), places, counts, *numbers, *own)
         return trained.numpy(), float(loss) / course.reported_rows
 
     def _steps(
@@ -233,7 +234,8 @@ def _dealt(course: Course, batch: int) -> tuple[NDArray[np.int32], NDArray[np.fl
     return places, counts
 
 
-def _padded(rows: NDArray[Any]) -> NDArray[Any]:
-    padded = np.zeros((rounded_up(len(rows)), *rows.shape[1:]), rows.dtype)
-    padded[: len(rows)] = rows
-    return padded
+def padded(rows: NDArray[Any]) -> NDArray[Any]:
+    """Rows of zeros behind them, up to a size that programs are compiled for."""
+    filled = np.zeros((rounded_up(len(rows)), *rows.shape[1:]), rows.dtype)
+    filled[: len(rows)] = rows
+    return filled
