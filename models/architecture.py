@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 
-Asked = Literal["auto", "graph", "xla"]
+Asked = Literal["auto", "graph", "xla", "vectorized"]
 """How local training is to be compiled."""
 
 _BUILDING = threading.Lock()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
+from itertools import groupby, islice
 from typing import Any
 
 import keras
@@ -21,10 +22,12 @@ from models.architecture import Asked, Model, Shape, build_seeded
 from models.compilation import Compilation, compilation
 from models.gradients import ClippedExamples, Gradients, MeanGradient
 from models.layout import Layout
-from models.local_loop import Course, GraphLoop, LocalLoop, LocalStep, PaddedLoop, padded
+from models.local_loop import GraphLoop, LocalLoop, Outcome, PaddedLoop, Task, padded
+from models.local_step import Course, LocalStep
 from models.losses import USUAL, Loss
 from models.resident_rows import ResidentRows
 from models.stateless_optimizers import place_of_rate, stateless_optimizer
+from models.vectorized_loop import VectorizedLoop
 
 _SCORED_ROWS = 4096  # rows scored in one call: bounds memory
 
@@ -95,14 +98,8 @@ class KerasEngine:
     def fit(
         self, params: Vector, data: Split, work: LocalTraining, rng: np.random.Generator, terms: Terms = AS_ASKED
     ) -> Fitted:
-        rows = len(data)
-        steps = terms.steps or work.asked(rows)
-        order = np.stack([rng.permutation(rows) for _ in range(-(-steps // work.epoch(rows)))])
-        seeds = rng.integers(0, 2**31, size=(self._layout.states, 2))
-        linear = np.empty(0, np.float32) if terms.linear is None else terms.linear
-        course = Course(order.astype(np.int32), work.batch(rows), steps, seeds.astype(np.int32), terms.factor, linear)
-        trained, loss = self._loop(work, terms).train(params, data, course)
-        return Fitted(trained, {"train_loss": loss})
+        (outcome,) = self._loop(work, terms).train(params, [self._task(data, work, rng, terms)])
+        return _fitted(outcome)
 
     def fit_cohort(
         self,
@@ -112,8 +109,11 @@ class KerasEngine:
         rngs: Sequence[np.random.Generator],
         terms: Sequence[Terms],
     ) -> Iterator[Fitted]:
-        for client, rng, own in zip(clients, rngs, terms, strict=True):
-            yield self.fit(params, client.train, work, rng, own)
+        matched = zip(clients, rngs, terms, strict=True)
+        for loop, members in groupby(matched, lambda one: self._loop(work, one[2])):
+            while together := list(islice(members, loop.together)):
+                tasks = [self._task(client.train, work, rng, own) for client, rng, own in together]
+                yield from map(_fitted, loop.train(params, tasks))
 
     def score(self, params: Vector, data: Split) -> Scores:
         pieces = [
@@ -133,13 +133,23 @@ class KerasEngine:
         with self._lock:
             if key not in self._loops:
                 step = LocalStep(self._layout, self._gradients(work), self._optimizer(work), terms.proximal, linear)
-                self._loops[key] = self._looped(step)
+                self._loops[key] = self._looped(step, work)
             return self._loops[key]
 
-    def _looped(self, step: LocalStep) -> LocalLoop:
+    def _looped(self, step: LocalStep, work: LocalTraining) -> LocalLoop:
         if self._compilation == "xla":
             return PaddedLoop(step, self._resident)
-        return GraphLoop(step, self._resident, self._rows)
+        plain = GraphLoop(step, self._resident, self._rows)
+        in_lanes = self._compilation == "vectorized" and work.clip_examples is None
+        return VectorizedLoop(step, self._rows, plain) if in_lanes else plain
+
+    def _task(self, data: Split, work: LocalTraining, rng: np.random.Generator, terms: Terms) -> Task:
+        rows = len(data)
+        steps = terms.steps or work.asked(rows)
+        order = np.stack([rng.permutation(rows) for _ in range(-(-steps // work.epoch(rows)))]).astype(np.int32)
+        seeds = rng.integers(0, 2**31, size=(self._layout.states, 2)).astype(np.int32)
+        linear = np.empty(0, np.float32) if terms.linear is None else terms.linear
+        return Task(data, Course(order, work.batch(rows), steps, seeds, terms.factor, linear))
 
     def _optimizer(self, work: LocalTraining) -> keras.optimizers.Optimizer:
         return stateless_optimizer(work.optimizer, self._model)
@@ -154,3 +164,7 @@ class KerasEngine:
         trainable, state = self._layout.unpack(params, unused_seeds)
         outputs, _ = self._model.stateless_call(trainable, state, x, training=False)
         return self._objective.loss(y, outputs), self._objective.score(y, outputs)
+
+
+def _fitted(outcome: Outcome) -> Fitted:
+    return Fitted(outcome.params, {"train_loss": outcome.loss})

@@ -54,8 +54,8 @@ def own(name: str) -> CustomModel:
         (TWO_NN, IMAGE, "xla"),
         (own("with_dropout"), IMAGE, "xla"),
         (Recommender(users=3000, items=2000), (2,), "xla"),
-        (Mlp(hidden=(64,)), (8, 8, 1), "graph"),
-        (Logistic(), IMAGE, "graph"),
+        (Mlp(hidden=(64,)), (8, 8, 1), "vectorized"),
+        (Logistic(), IMAGE, "vectorized"),
         (Cnn(), IMAGE, "graph"),
         (Gru(units=256), (9, 4), "graph"),
         (own("with_normalisation"), IMAGE, "graph"),
@@ -63,20 +63,28 @@ def own(name: str) -> CustomModel:
     ],
     ids=lambda value: value.kind if isinstance(value, Model) else str(value),
 )
-def test_xla_is_for_large_models_of_dense_layers(spec: Model, inputs: tuple[int, ...], expected: str) -> None:
+def test_models_of_dense_layers_go_by_their_size_and_all_others_by_a_plain_graph(
+    spec: Model, inputs: tuple[int, ...], expected: str
+) -> None:
     assert KerasEngine(spec, inputs, 2).compilation == expected
 
 
-@pytest.mark.parametrize("asked", ["graph", "xla"])
+@pytest.mark.parametrize("asked", ["graph", "xla", "vectorized"])
 def test_a_plan_may_say_which(asked: str) -> None:
     assert KerasEngine(Mlp(hidden=(3,)), (5,), 3, asked).compilation == asked
     assert KerasEngine(TWO_NN, IMAGE, 10, asked).compilation == asked
 
 
+@pytest.mark.parametrize("asked", ["xla", "vectorized"])
 @pytest.mark.parametrize("name", ["with_normalisation", "with_activity"])
-def test_xla_is_refused_where_the_model_would_see_the_padding(name: str) -> None:
-    with pytest.raises(PlanError, match=r"compilation: xla pads batches, .*; use graph"):
-        KerasEngine(own(name), (5,), 3, "xla")
+def test_padding_is_refused_where_the_model_would_see_it(name: str, asked: str) -> None:
+    with pytest.raises(PlanError, match=rf"compilation: {asked} pads batches, .*; use graph"):
+        KerasEngine(own(name), (5,), 3, asked)
+
+
+def test_dropout_is_not_vectorized() -> None:
+    with pytest.raises(PlanError, match="compilation: vectorized takes no dropout"):
+        KerasEngine(own("with_dropout"), (5,), 3, "vectorized")
 
 
 # That it makes no difference
@@ -89,12 +97,15 @@ OPTIMIZERS = [Sgd(learning_rate=0.1), Sgd(momentum=0.9, nesterov=True, weight_de
 @pytest.mark.parametrize(
     ("rows", "batch", "epochs"), [(1, 1, 1), (37, 5, 3), (8, None, 2), (5, 16, 4), (64, 16, 1), (9, 9, 2), (10, 3, 1)]
 )
-def test_padding_counts_for_nothing(optimizer: AnyLocalOptimizer, rows: int, batch: int | None, epochs: int) -> None:
+@pytest.mark.parametrize("how", ["xla", "vectorized"])
+def test_padding_counts_for_nothing(
+    optimizer: AnyLocalOptimizer, rows: int, batch: int | None, epochs: int, how: str
+) -> None:
     data, spec = classified(rows, 6, 4), Mlp(hidden=(7,))
     work = LocalTraining(epochs=epochs, batch_size=batch, optimizer=optimizer)
-    graph, xla = (fitted(how, data, work, spec) for how in ("graph", "xla"))
-    np.testing.assert_allclose(xla.params, graph.params, atol=2e-6)
-    assert xla.metrics == pytest.approx(graph.metrics, rel=1e-5)
+    graph, padded = (fitted(how, data, work, spec) for how in ("graph", how))
+    np.testing.assert_allclose(padded.params, graph.params, atol=2e-6)
+    assert padded.metrics == pytest.approx(graph.metrics, rel=1e-5)
 
 
 def test_regression_is_padded_too() -> None:
@@ -117,7 +128,7 @@ def traces(engine: KerasEngine, work: LocalTraining) -> int:
     return engine._loop(work, AS_ASKED)._run.experimental_get_tracing_count()
 
 
-@pytest.mark.parametrize(("compile", "most"), [("graph", 1), ("xla", 20)])
+@pytest.mark.parametrize(("compile", "most"), [("graph", 1), ("xla", 20), ("vectorized", 1)])
 def test_a_hundred_clients_of_a_hundred_sizes_are_compiled_a_few_times(compile: str, most: int) -> None:
     engine, work = KerasEngine(Logistic(), (3,), 3, compile), LocalTraining(batch_size=10)
     start = engine.init(0)

@@ -59,7 +59,7 @@ def test_a_loss_for_another_kind_of_target_is_refused(loss):
             loss.check(classes)
 
 
-@pytest.mark.parametrize("compilation", ["graph", "xla"])
+@pytest.mark.parametrize("compilation", ["graph", "xla", "vectorized"])
 def test_a_loss_of_ones_own_is_descended_along_as_by_hand(compilation):
     data, delta = valued(8, FEATURES), 0.4
     engine = KerasEngine(Linear(), (FEATURES,), None, compilation, own("huber", delta=delta))

@@ -19,7 +19,7 @@ from tests.models.samples import batches, classified, valued, weights
 
 ROWS, FEATURES, SEED, RATE = 10, 3, 5, 0.05
 SGD = LocalTraining(batch_size=4, optimizer=Sgd(learning_rate=RATE))
-each_compilation = pytest.mark.parametrize("compilation", ["graph", "xla"])
+each_compilation = pytest.mark.parametrize("compilation", ["graph", "xla", "vectorized"])
 
 
 @cache

@@ -1,0 +1,111 @@
+"""Clients in lanes: the bits of one do not depend on who trains beside it."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from federated.data import Client, Split
+from federated.engine import AS_ASKED, Fitted, Terms
+from federated.local_optimizers import Adam, Sgd
+from federated.local_training import LocalTraining
+from models.keras_engine import KerasEngine
+from models.specs import Linear, Mlp
+from models.vectorized_loop import LANES
+from tests.models.samples import classified, valued
+
+FEATURES, CLASSES = 6, 4
+SIZES = [1, 2, 3, 5, 8, 9, 16, 17, 40, 100, *range(20, 45)]
+WORK = LocalTraining(epochs=2, batch_size=8, optimizer=Adam(learning_rate=0.01))
+
+
+def client(rows: int, seed: int) -> Client:
+    data = classified(rows, FEATURES, CLASSES, seed)
+    return Client(f"client-{seed}", data, data)
+
+
+CLIENTS = [client(rows, seed) for seed, rows in enumerate(SIZES)]
+
+
+@cache
+def engine(how: str = "auto") -> KerasEngine:
+    return KerasEngine(Mlp(hidden=(7,)), (FEATURES,), CLASSES, how)
+
+
+def cohort(clients: list[Client], work: LocalTraining = WORK, terms: dict[str, Terms] | None = None, how: str = "auto"):
+    """Every client's training, by name."""
+    rngs = [np.random.default_rng(len(one.train)) for one in clients]
+    own = [(terms or {}).get(one.name, AS_ASKED) for one in clients]
+    fits = engine(how).fit_cohort(engine(how).init(0), clients, work, rngs, own)
+    return dict(zip([one.name for one in clients], fits, strict=True))
+
+
+def same(first: Fitted, second: Fitted) -> bool:
+    return first.params.tobytes() == second.params.tobytes() and first.metrics == second.metrics
+
+
+def test_small_dense_models_train_in_lanes() -> None:
+    assert engine().compilation == "vectorized"
+    assert len(CLIENTS) > 2 * LANES
+
+
+@pytest.mark.parametrize("batch_size", [8, 1, None])
+def test_bits_do_not_depend_on_the_cohort_nor_on_the_place_in_it(batch_size) -> None:
+    work = WORK.model_copy(update={"batch_size": batch_size})
+    everyone = cohort(CLIENTS, work)
+    backwards = cohort(CLIENTS[::-1], work)
+    some = cohort(CLIENTS[3::4], work)
+    for one in CLIENTS:
+        assert same(backwards[one.name], everyone[one.name])
+    for name, fitted in some.items():
+        assert same(fitted, everyone[name])
+
+
+def test_a_client_alone_has_the_same_bits() -> None:
+    everyone, start = cohort(CLIENTS), engine().init(0)
+    for one in CLIENTS[::5]:
+        alone = engine().fit(start, one.train, WORK, np.random.default_rng(len(one.train)))
+        assert same(alone, everyone[one.name])
+
+
+def test_lanes_agree_with_one_client_after_the_other() -> None:
+    terms = {
+        one.name: Terms(steps=1 + number % 7, factor=1 / (1 + number % 3), proximal=0.3)
+        for number, one in enumerate(CLIENTS)
+    }
+    lanes, plain = cohort(CLIENTS, WORK, terms), cohort(CLIENTS, WORK, terms, "graph")
+    for name, fitted in lanes.items():
+        np.testing.assert_allclose(fitted.params, plain[name].params, rtol=0, atol=2e-6)
+        assert fitted.metrics == pytest.approx(plain[name].metrics, rel=1e-5)
+
+
+def test_clients_that_stop_early_keep_their_linear_term_and_their_steps() -> None:
+    """Descent by hand for two clients in the same lanes, one of which takes a single step."""
+    data = [valued(6, 2, seed) for seed in (0, 1)]
+    one = KerasEngine(Linear(), (2,), None)
+    linear = [np.array(values, np.float32) for values in ([0.5, -1.0, 2.0], [0.0, 0.3, 0.1])]
+    terms = [Terms(steps=steps, linear=own) for steps, own in zip((1, 9), linear, strict=True)]
+    work = LocalTraining(batch_size=None, optimizer=Sgd(learning_rate=0.05))
+    clients = [Client(str(number), split, split) for number, split in enumerate(data)]
+    start = one.init(2)
+    fits = one.fit_cohort(start, clients, work, [np.random.default_rng(0)] * 2, terms)
+    for split, own, fitted in zip(data, terms, fits, strict=True):
+        params, design = start.astype(np.float64), np.column_stack([split.x, np.ones(6)])
+        for _ in range(own.steps):
+            params = params - 0.05 * (2 * design.T @ (design @ params - split.y) / 6 + own.linear)
+        np.testing.assert_allclose(fitted.params, params, atol=1e-5)
+
+
+def test_a_client_with_many_rows_goes_alone_and_fits_in_between() -> None:
+    many = [CLIENTS[10], client(1500, 77), CLIENTS[11]]
+    lanes, plain = cohort(many), cohort(many, how="graph")
+    assert same(lanes["client-77"], plain["client-77"])
+    assert same(lanes[CLIENTS[11].name], cohort([CLIENTS[11]])[CLIENTS[11].name])
+
+
+def test_one_that_blows_up_does_not_touch_its_neighbours() -> None:
+    broken = Client("broken", Split(np.full((20, FEATURES), 1e38, np.float32), CLIENTS[10].train.y), CLIENTS[10].test)
+    together = cohort([CLIENTS[10], broken, CLIENTS[11]])
+    assert not np.isfinite(together["broken"].params).all()
+    for one in CLIENTS[10:12]:
+        assert same(together[one.name], cohort(CLIENTS)[one.name])
