@@ -5,7 +5,8 @@
     ROUNDHOUSE_CHECKPOINTS/PLAN/RUN-KEY/records/000007-SHA256.json          signed; kept
                                        /states/000007-SHA256.safetensors   the last few, and those not yet registered
 
-A round is committed by its record, which is written after its state and names it.
+A round is committed by its record, which is written after its state and names it. Rounds may be committed together,
+as a block: then the state of the last is written, and after it the record of each.
 """
 
 from __future__ import annotations
@@ -13,39 +14,21 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from safetensors.numpy import load, save
 
-from federated.errors import InputError, PlanError, TrackingError, TrainingError
+from federated.errors import PlanError, TrackingError, TrainingError
 from federated.packing import pack, unpack
 from federated.rounds import ServerState
 from federated.updates import digest
 from tasks.identity import Identity, differences
+from tasks.records import Committed, chained
 from tasks.signing import ForgedError, Signer, read_signed
 from tasks.store import DamagedError, Store, sha256
 
-_RUN_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _NAME = re.compile(r"\d{6,}-[0-9a-f]{64}\.")
 _RECORDS, _STATES, _RESULTS, _ATTEMPTS = "records", "states", "results", "attempts"
-
-
-class Committed(NamedTuple):
-    """A round that is done: what it recorded, as signed bytes and as read."""
-
-    round: int
-    record: dict[str, Any]
-    signed: bytes
-
-    @property
-    def sha256(self) -> str:
-        """The record's identity, which the next record names."""
-        return sha256(self.signed)
-
-    def follows(self, previous: str | None, run_key: str) -> bool:
-        """Whether it is the record of its round, after the one with the digest ``previous``."""
-        said = tuple(self.record.get(name) for name in ("previous", "round", "run_key"))
-        return said == (previous, self.round, run_key)
 
 
 class Journal:
@@ -64,7 +47,11 @@ class Journal:
     def look(self) -> None:
         """Reads what is there."""
         self.damaged: list[str] = []
-        self._records = self._chained(list(self._read_records()))
+        self._records, unfit = chained(self._read_records(), self.run_key)
+        self.damaged += [
+            f"{_stem(one.round)}-{one.sha256}.json: does not follow the record of the round before" for one in unfit
+        ]
+        self._staged: list[Committed] = []
         self._states = {_round(name): name for name in self._names(_STATES)}
         self._head = -1
 
@@ -94,7 +81,8 @@ class Journal:
             try:
                 state = self.state(number, like)
             except DamagedError as error:
-                self.damaged.append(str(error))
+                if not self.is_interim(number):
+                    self.damaged.append(str(error))
                 continue
             self._head = number
             return state
@@ -118,29 +106,56 @@ class Journal:
         """
         return self._store.read(_STATES, self._state_name(round))
 
+    def is_interim(self, round: int) -> bool:
+        """Whether a recorded round was inside a block and has no state: it is no checkpoint and no version."""
+        return self._records[round].interim and round not in self._states
+
+    def recorded(self, round: int) -> Committed | None:
+        """The round's record; None where it has none yet."""
+        return self._records.get(round)
+
     def commit(self, state: ServerState, said: dict[str, Any]) -> Committed:
-        """Makes ``state`` the latest. A round that was recorded before keeps its record.
+        """Makes ``state`` the latest, after the rounds that are staged. A round recorded before keeps its record.
 
         Raises:
             TrainingError: the round was recorded before with another state.
             TrackingError: the store refused.
         """
-        packed, arrays = pack(state)
-        content = save(arrays)
-        known, state_sha256 = self._records.get(state.round), sha256(content)
+        content, stored = _packed(state)
+        known = self._known(state, stored["state_sha256"])
+        self._write_state(state.round, content, stored["state_sha256"])
+        for interim in self._staged:
+            self._keep_record(interim.round, interim.signed)
+        self._staged.clear()
+        self._records[state.round] = known or self._write_record(state, said | stored)
+        self._head = state.round
+        return self._records[state.round]
+
+    def stage(self, state: ServerState, said: dict[str, Any]) -> Committed:
+        """Records an interim round, whose state is not kept; the next ``commit`` writes the record.
+
+        Raises:
+            TrainingError: the round was recorded before with another state.
+            TrackingError: the store refused.
+        """
+        content, stored = _packed(state)
+        known = self._known(state, stored["state_sha256"])
         if known is None:
-            self._write_state(state.round, content, state_sha256)
-            stored = {"state": packed, "state_sha256": state_sha256}
-            self._records[state.round] = self._write_record(state, said | stored)
-        elif known.record["state_sha256"] == state_sha256:
-            self._write_state(state.round, content, state_sha256)
-        else:
+            known = self._records[state.round] = self._record(state, {"interim": True, **said, **stored})
+            self._staged.append(known)
+        elif not known.interim:  # it is a checkpoint, and mended
+            self._write_state(state.round, content, stored["state_sha256"])
+        return known
+
+    def _known(self, state: ServerState, state_sha256: str) -> Committed | None:
+        """The record of a round that was recorded before."""
+        known = self._records.get(state.round)
+        if known is not None and known.record["state_sha256"] != state_sha256:
             raise TrainingError(
                 f"round {state.round}: computed again it has other weights than recorded; "
                 f"the code or the data of run key {self.run_key} have changed: take another key"
             )
-        self._head = state.round
-        return self._records[state.round]
+        return known
 
     def adopt(self, signed: bytes) -> bool:
         """Takes the record of the round after the last from elsewhere; false where it is not that."""
@@ -162,9 +177,10 @@ class Journal:
         return True
 
     def prune(self, keep: int, registered: int) -> None:
-        """Removes the states that nobody will ask for; that of the start stays, and what cannot be removed now."""
-        for number in sorted(self._states):
-            if 0 < number <= min(self._head - keep, registered):
+        """Removes all but the ``keep`` latest states that are registered; the start's stays, and what cannot go now."""
+        done = [number for number in sorted(self._states) if 0 < number <= self._head]
+        for number in done[:-keep]:
+            if number <= registered:
                 with contextlib.suppress(TrackingError):
                     self._store.delete(_STATES, self._states[number])
                     del self._states[number]
@@ -220,23 +236,6 @@ class Journal:
             raise PlanError("\n".join([heading, *changes]))
         return changes
 
-    def _chained(self, found: list[Committed]) -> dict[int, Committed]:
-        """The records from the start on that name the one before; what does not fit is damaged."""
-        by_round: dict[int, list[Committed]] = {}
-        for one in found:
-            by_round.setdefault(one.round, []).append(one)
-        chain: dict[int, Committed] = {}
-        previous: str | None = None
-        while fitting := [one for one in by_round.get(len(chain), []) if one.follows(previous, self.run_key)]:
-            named = {after.record["previous"] for after in by_round.get(len(chain) + 1, [])}
-            chain[len(chain)] = next((one for one in fitting if one.sha256 in named), fitting[-1])
-            previous = chain[len(chain) - 1].sha256
-        self.damaged += [
-            f"{_stem(one.round)}-{one.sha256}.json: does not follow the record of the round before"
-            for one in by_round.get(len(chain), [])
-        ]
-        return chain
-
     def _names(self, folder: str) -> list[str]:
         """Its files, but for those of somebody else."""
         return [name for name in self._store.names(folder) if _NAME.match(name)]
@@ -253,6 +252,11 @@ class Journal:
                 self.damaged.append(f"{name}: {error}")
 
     def _write_record(self, state: ServerState, said: dict[str, Any]) -> Committed:
+        made = self._record(state, said)
+        self._keep_record(made.round, made.signed)
+        return made
+
+    def _record(self, state: ServerState, said: dict[str, Any]) -> Committed:
         before = self._records.get(state.round - 1)
         record = {
             "round": state.round,
@@ -261,9 +265,7 @@ class Journal:
             "previous": None if before is None else before.sha256,
             **said,
         }
-        signed = self.signer.sign("record", record)
-        self._keep_record(state.round, signed)
-        return Committed(state.round, record, signed)
+        return Committed(state.round, record, self.signer.sign("record", record))
 
     def _keep_record(self, round: int, signed: bytes) -> None:
         written = self._store.write(_RECORDS, _stem(round), ".json", signed)
@@ -279,13 +281,11 @@ class Journal:
         return f"{_stem(round)}-{self._records[round].record['state_sha256']}.safetensors"
 
 
-def require_run_key(run_key: str) -> None:
-    """
-    Raises:
-        InputError: it cannot be part of a path.
-    """
-    if not _RUN_KEY.fullmatch(run_key):
-        raise InputError(f"--run-key {run_key!r}: expected up to 80 letters, digits, dots, dashes and underscores")
+def _packed(state: ServerState) -> tuple[bytes, dict[str, Any]]:
+    """A state as safetensors, and what its record says of it."""
+    packed, arrays = pack(state)
+    content = save(arrays)
+    return content, {"state": packed, "state_sha256": sha256(content)}
 
 
 def _stem(round: int) -> str:

@@ -46,7 +46,7 @@ class Replayed(NamedTuple):
         """To print."""
         yield f"{self.name} version {self.version}, round {self.round}"
         if self.since < self.round - 1:
-            yield f"computed from round {self.since}: the weights between are removed"
+            yield f"computed from round {self.since}: no round between has weights"
         yield f"recorded  sha256 {self.recorded}"
         yield f"computed  sha256 {self.computed}"
         if self.differing:
@@ -60,7 +60,7 @@ def replay(uri: str, trusted: Trusted) -> Replayed:
     """Computes a version again, with the plan that it records and the data of today.
 
     It begins with the state of its parent. Where retention has removed that, it begins with the nearest round before
-    that has weights, and computes every round from there; the first of them that differs is what is given.
+    that has weights. Every round from there is computed; the first of them that differs is what is given.
 
     Raises:
         InputError: there is no such version, its plan no longer holds, or the weights that its training started from
@@ -92,7 +92,7 @@ class _Past:
     def begin(self) -> ServerState:
         """The last state before the version that is there; that of the start is made anew."""
         for number in range(len(self._records) - 2, 0, -1):
-            arrays = _arrays(self._library, self._name, self._versions[number])
+            arrays = self._arrays(number)
             if arrays is not None:
                 return self._checked(unpack(self._records[number]["state"], arrays, self._computing(number + 1).start))
         return self._checked(self._start())
@@ -106,7 +106,7 @@ class _Past:
         computed = {update.client: update.sha256 for update in updates}
         found = Replayed(
             name=self._name,
-            version=self._versions[number],
+            version=self._versions[min(at for at in self._versions if at >= number)],
             round=number,
             since=since,
             recorded=record["weights_sha256"],
@@ -115,6 +115,11 @@ class _Past:
             code_changed=record["code_sha256"] != machine.code_sha256,
         )
         return found, after
+
+    def _arrays(self, number: int) -> Arrays | None:
+        """The state after a round; None where it is no version, or one without weights."""
+        version = self._versions.get(number)
+        return None if version is None else _arrays(self._library, self._name, version)
 
     def _start(self) -> ServerState:
         state, version = self._computing(1).start, self._records[0]["start"]

@@ -25,7 +25,7 @@ from federated.rounds import (
     server_half,
 )
 from federated.updates import Update
-from tasks.training import At, Contribution, Sealed, Training
+from tasks.training import At, Contribution, Evaluated, Sealed, Training
 
 
 class Aggregated(NamedTuple):
@@ -37,21 +37,13 @@ class Aggregated(NamedTuple):
     left_out: tuple[str, ...]
 
 
-class Evaluated(NamedTuple):
-    """The global model on the server's validation rows, and on each client's own test rows."""
-
-    metrics: Metrics
-    spread: tuple[float, ...]
-    per_client: dict[str, Metrics]
-
-
 @task(task_run_name="select_clients {at}", cache_policy=NO_CACHE, persist_result=False)
 def select_clients(training: Training, at: At) -> Sealed[tuple[str, ...]]:
     """The cohort of the round."""
     return Sealed(select(training.plan.algorithm, at.round, list(training.federation.clients)))
 
 
-def _may_pass(task: Any, task_run: Any, state: State[Any]) -> bool:
+def may_pass(task: Any, task_run: Any, state: State[Any]) -> bool:
     """Whether what a shard died of may be gone the next time: what the plan or the data are to blame for is not."""
     return not isinstance(state.result(raise_on_failure=False), (InputError, TrainingError))
 
@@ -62,7 +54,7 @@ def _may_pass(task: Any, task_run: Any, state: State[Any]) -> bool:
     persist_result=False,
     retries=2,
     retry_delay_seconds=1,
-    retry_condition_fn=_may_pass,
+    retry_condition_fn=may_pass,
 )
 def train_clients(
     training: Training, at: At, shard: int, params: Vector, names: Sealed[tuple[str, ...]]

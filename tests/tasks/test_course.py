@@ -20,7 +20,8 @@ from federated.rounds import client_half, initial_state, select, server_half
 from federated.updates import digest
 from tasks.course import Course, begin_or_go_on, opened
 from tasks.identity import digest_of_code, fingerprints, identify, identify_training
-from tasks.journal import Committed, Journal
+from tasks.journal import Journal
+from tasks.records import Committed
 from tasks.signing import signer
 from tasks.starting import Start
 from tasks.summary import Summary

@@ -22,7 +22,8 @@ from federated.selectors import Uniform
 from federated.server_optimizers import ServerOptimizer
 from federated.transforms import Clip, Transform
 from federated.updates import digest
-from tasks.journal import Journal, require_run_key
+from tasks.journal import Journal
+from tasks.run_keys import require_run_key
 from tasks.signing import Signer, read_signed
 from tasks.store import DamagedError, Store, sha256
 from tests.fakes import FakeEngine, line_federation, plain_sgd

@@ -178,7 +178,7 @@ def test_where_retention_removed_the_parents_weights_the_rounds_before_are_compu
     remove_weights("2", "3")
     found = replayed("quickstart/4")
     assert (found.agrees, found.version, found.round, found.since, found.differing) == (True, "4", 4, 1, ())
-    assert list(found.lines())[1] == "computed from round 1: the weights between are removed"
+    assert list(found.lines())[1] == "computed from round 1: no round between has weights"
     remove_weights("1", "4")
     found = replayed("quickstart/4")
     assert (found.agrees, found.version, found.round, found.since) == (True, "4", 4, 0)
