@@ -43,9 +43,10 @@ class Drift(BaseModel):
     """How the champion fares on the rows of today.
 
     ``before`` is its score on the server's ``rows`` (``test``, or ``validation`` where it is not the last version of
-    its training) when it was trained, None where its round was not evaluated; ``now`` on those of today. ``psi`` has each client's largest stability index
-    less what chance gives, ``psi_of_all`` and ``feature`` that of all clients and where it is; empty and None where the
-    champion's training left nothing to compare with. ``reasons`` is what has moved too far.
+    its training) when it was trained, ``now`` on those of today; ``before`` is None where nobody measured it then.
+    ``psi`` has each client's largest stability index less what chance gives, ``psi_of_all`` and ``feature`` that of all
+    clients and where it is; empty and None where the champion's training left nothing to compare with. ``reasons`` is
+    what has moved too far.
     """
 
     model_name: str

@@ -197,6 +197,96 @@ def test_a_process_killed_at_any_write_changes_nothing(
     assert rounds_of(tmp_path, "records") == rounds_of(tmp_path, "states") == list(range(ROUNDS + 1))
 
 
+def play_in_blocks(url: Any, until: int, every: int) -> ServerState:
+    """Commits so many rounds together until the process dies."""
+    journal = opened(url)
+    state = taken_up(journal)
+    while state.round < until:
+        state = next_state(state)
+        write = journal.commit if state.round % every == 0 or state.round == until else journal.stage
+        write(state, {"said": f"at {state.round}"})
+    return state
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, ROUNDS])
+def test_a_block_has_every_record_and_the_state_of_its_last_round(every: int, tmp_path: Path) -> None:
+    assert bits(play_in_blocks(tmp_path, ROUNDS, every)) == bits(play(tmp_path / "in one go", ROUNDS))
+    ends = {0, ROUNDS, *range(0, ROUNDS + 1, every)}
+    assert rounds_of(tmp_path, "states") == sorted(ends)
+    journal, alone = opened(tmp_path), opened(tmp_path / "in one go")
+    assert (taken_up(journal).round, journal.damaged) == (ROUNDS, [])
+    taken_up(alone)
+    assert {done.round for done in journal.committed if not journal.is_interim(done.round)} == ends
+    for found, other in zip(journal.committed, alone.committed, strict=True):
+        left_out = ("previous", "interim")
+        assert {n: v for n, v in found.record.items() if n not in left_out} == {
+            n: v for n, v in other.record.items() if n not in left_out
+        }
+
+
+@pytest.mark.parametrize("again", [1, 2, 3])
+@pytest.mark.parametrize("write", range(2, 10))
+def test_a_process_killed_in_a_block_changes_nothing_whatever_the_blocks_are_afterwards(
+    write: int, again: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written, really_write = list[str](), Store.write
+
+    def dying(store: Store, folder: str, stem: str, *rest: Any) -> str:
+        if len(written) == write:
+            raise KeyboardInterrupt
+        written.append(stem)
+        return really_write(store, folder, stem, *rest)
+
+    with monkeypatch.context() as dies:
+        dies.setattr(Store, "write", dying)
+        with pytest.raises(KeyboardInterrupt):
+            play_in_blocks(tmp_path, 6, 3)
+    before = sorted((tmp_path / "plan" / "key" / "records").iterdir())
+    assert taken_up(found := opened(tmp_path)).round in (0, 3)
+    assert found.damaged == []
+    assert bits(play_in_blocks(tmp_path, 6, again)) == bits(play(tmp_path / "in one go", 6))
+    after = sorted((tmp_path / "plan" / "key" / "records").iterdir())
+    assert set(before) <= set(after)
+    assert rounds_of(tmp_path, "records") == list(range(7))
+
+
+def test_of_a_block_only_the_checkpoint_that_is_damaged_is_told(tmp_path: Path) -> None:
+    play_in_blocks(tmp_path, 6, 3)
+    path = file(tmp_path, "states", 6)
+    truncate(path)
+    journal = opened(tmp_path)
+    assert taken_up(journal).round == 3
+    (said,) = journal.damaged
+    assert said.startswith(f"{path} is damaged")
+
+
+def test_an_interim_round_computed_again_with_other_weights_is_refused(tmp_path: Path) -> None:
+    play_in_blocks(tmp_path, 3, 3)
+    truncate(file(tmp_path, "states", 3))
+    journal = opened(tmp_path)
+    other = next_state(taken_up(journal), STATEFUL.model_copy(update={"rule": WeightedMean()}))
+    with pytest.raises(TrainingError, match=r"^round 1: computed again .* other weights"):
+        journal.stage(other, {})
+
+
+def test_a_checkpoint_that_is_inside_a_block_the_next_time_is_mended(tmp_path: Path) -> None:
+    play(tmp_path, 3)
+    path = file(tmp_path, "states", 2)
+    whole = path.read_bytes()
+    truncate(path)
+    truncate(file(tmp_path, "states", 3))
+    play_in_blocks(tmp_path, 4, 4)
+    assert path.read_bytes() == whole
+
+
+def test_so_many_checkpoints_stay_however_long_the_blocks_are(tmp_path: Path) -> None:
+    play_in_blocks(tmp_path, 9, 3)
+    journal = opened(tmp_path)
+    taken_up(journal)
+    journal.prune(2, 9)
+    assert rounds_of(tmp_path, "states") == [0, 6, 9]
+
+
 def test_what_is_committed_counts_at_once(tmp_path: Path) -> None:
     journal = opened(tmp_path)
     state = taken_up(journal)
