@@ -113,12 +113,12 @@ def _train(training: Training, course: Course, registering: Registration) -> Sum
 
 def _run_rounds(training: Training, course: Course, registering: Registration) -> StopReason:
     plan = training.plan
-    progress = ProgressArtifact(plan.name, plan.rounds)
+    progress, logger = ProgressArtifact(plan.name, plan.rounds), get_run_logger()
     run = _run_round if plan.commit_every == 1 else _run_block
     while (reason := course.stop_reason()) is None:
         for report in _committed(training, course, registering, run):
             watcher().round_done(report)
-            get_run_logger().info("%s", report)
+            logger.info("%s", report)
         progress.done(course.state.round)
     registering.settle()
     progress.finish()

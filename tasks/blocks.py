@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -47,7 +46,7 @@ def run_rounds(training: Training, span: Span, course: Sealed[Course]) -> None:
 def _run(training: Training, span: Span, course: Course, threads: ThreadPoolExecutor) -> None:
     stages = Stages(
         select=select_clients.fn,
-        train=partial(threads.submit, train_clients.fn),
+        train=lambda *shard: threads.submit(train_clients.fn, *shard),
         clip=clip_updates.fn,
         aggregate=aggregate_updates.fn,
         evaluate=evaluate_model.fn,

@@ -124,9 +124,10 @@ class Journal:
         content, stored = _packed(state)
         known = self._known(state, stored["state_sha256"])
         self._write_state(state.round, content, stored["state_sha256"])
-        for interim in self._staged:
-            self._keep_record(interim.round, interim.signed)
-        self._staged.clear()
+        if self._staged:
+            signed = {_stem(one.round): one.signed for one in self._staged}
+            self._replace(self._store.write_all(_RECORDS, ".json", signed))
+            self._staged.clear()
         self._records[state.round] = known or self._write_record(state, said | stored)
         self._head = state.round
         return self._records[state.round]
@@ -268,10 +269,14 @@ class Journal:
         return Committed(state.round, record, self.signer.sign("record", record))
 
     def _keep_record(self, round: int, signed: bytes) -> None:
-        written = self._store.write(_RECORDS, _stem(round), ".json", signed)
-        if self.damaged:  # one of this round may be
+        self._replace([self._store.write(_RECORDS, _stem(round), ".json", signed)])
+
+    def _replace(self, written: list[str]) -> None:
+        """Removes other records of the rounds that are written: they are damaged."""
+        if self.damaged:
+            rounds = {_round(name) for name in written}
             for name in self._names(_RECORDS):
-                if _round(name) == round and name != written:
+                if _round(name) in rounds and name not in written:
                     self._store.delete(_RECORDS, name)
 
     def _write_state(self, round: int, content: bytes, digest: str) -> None:

@@ -31,20 +31,20 @@ class Registrar:
         self._cancelled = training.cancelled
         self.run, self.versions = run, versions
 
-    def register(self, journal: Journal, block: Block) -> str:
-        """The numbers of a block of rounds and the model of its last; gives the version.
+    def register(self, journal: Journal, committed: Committed, before: Sequence[Committed] = ()) -> str:
+        """A round's numbers and its model, and the numbers of the interim rounds ``before`` it; gives the version.
 
         What is there already is not written again.
 
         Raises:
             TrackingError: MLflow refused, or stayed away for too long.
-            TrainingError: the last round's checkpoint was damaged before it was registered, or MLflow has another
-                record of the round.
+            TrainingError: the round's checkpoint was damaged before it was registered, or MLflow has another record
+                of the round.
         """
         try:
-            return patiently(partial(self._register, journal, block), self._cancelled)
+            return patiently(partial(self._register, journal, Block(tuple(before), committed)), self._cancelled)
         except DamagedError as error:
-            raise TrainingError(f"round {block.last.round}: {error}; train again with another run key") from error
+            raise TrainingError(f"round {committed.round}: {error}; train again with another run key") from error
 
     def _register(self, journal: Journal, block: Block) -> str:
         try:
@@ -100,7 +100,7 @@ def register_model(
 ) -> str:
     """Logs the numbers of rounds and registers their models, while the next ones train; gives the latest version."""
     blocks = in_blocks(rounds.value, journal.value.is_interim)
-    return [registrar.value.register(journal.value, block) for block in blocks][-1]
+    return [registrar.value.register(journal.value, block.last, block.before) for block in blocks][-1]
 
 
 @task(task_run_name="publish_results {summary.plan}", cache_policy=NO_CACHE, persist_result=False)

@@ -119,6 +119,8 @@ class VersionWriter:
         client, run = self._run.client, self._run
         self._fill_folder(state, model.model_id)
         store = get_artifact_repository(model.artifact_location, tracking_uri=environment.tracking_uri())
+        if self._unsure and any(found.path == BEFORE for found in store.list_artifacts(ROUND)):
+            store.delete_artifacts(BEFORE)  # an upload that came to no version may have had other rounds
         store.log_artifacts(str(self._folder))
         client.finalize_logged_model(model.model_id, "READY")
         version = client.create_model_version(

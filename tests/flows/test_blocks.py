@@ -202,19 +202,17 @@ def test_ctrl_c_between_blocks_leaves_whole_blocks() -> None:
 
 def killed_after_writing(records: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing more comes to the disk, as if the process had been killed."""
-    from tasks.store import Store
+    really, written = Path.replace, list[Path]()
 
-    really, written = Store.write, list[str]()
-
-    def dying(store: Store, folder: str, stem: str, *rest: Any) -> str:
+    def dying(temporary: Path, path: Path) -> Path:
         if len(written) == records:
             raise SystemExit
-        if folder == "records":
-            written.append(stem)
-        return really(store, folder, stem, *rest)
+        if path.parent.name == "records":
+            written.append(path)
+        return really(temporary, path)
 
     with monkeypatch.context() as killed:
-        killed.setattr(Store, "write", dying)
+        killed.setattr(Path, "replace", dying)
         with pytest.raises(SystemExit):
             train(plan_of(), run_key="mine")
 

@@ -229,16 +229,16 @@ def test_a_block_has_every_record_and_the_state_of_its_last_round(every: int, tm
 def test_a_process_killed_in_a_block_changes_nothing_whatever_the_blocks_are_afterwards(
     write: int, again: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written, really_write = list[str](), Store.write
+    written, really_rename = list[Path](), Path.replace
 
-    def dying(store: Store, folder: str, stem: str, *rest: Any) -> str:
+    def dying(temporary: Path, path: Path) -> Path:
         if len(written) == write:
             raise KeyboardInterrupt
-        written.append(stem)
-        return really_write(store, folder, stem, *rest)
+        written.append(path)
+        return really_rename(temporary, path)
 
     with monkeypatch.context() as dies:
-        dies.setattr(Store, "write", dying)
+        dies.setattr(Path, "replace", dying)
         with pytest.raises(KeyboardInterrupt):
             play_in_blocks(tmp_path, 6, 3)
     before = sorted((tmp_path / "plan" / "key" / "records").iterdir())
@@ -258,6 +258,17 @@ def test_of_a_block_only_the_checkpoint_that_is_damaged_is_told(tmp_path: Path) 
     assert taken_up(journal).round == 3
     (said,) = journal.damaged
     assert said.startswith(f"{path} is damaged")
+
+
+@pytest.mark.parametrize("damage", [truncate, change, empty])
+def test_a_damaged_record_in_a_block_is_reported_until_its_round_is_done_again(damage: Damage, tmp_path: Path) -> None:
+    play_in_blocks(tmp_path, 6, 3)
+    damage(file(tmp_path, "records", 5))
+    journal = opened(tmp_path)
+    assert (taken_up(journal).round, len(journal.damaged)) == (3, 1)
+    play_in_blocks(tmp_path, 6, 3)
+    healed = opened(tmp_path)
+    assert (taken_up(healed).round, healed.damaged) == (6, [])
 
 
 def test_an_interim_round_computed_again_with_other_weights_is_refused(tmp_path: Path) -> None:
