@@ -253,8 +253,7 @@ class Journal:
                 self.damaged.append(f"{name}: {error}")
 
     def _write_record(self, state: ServerState, said: dict[str, Any]) -> Committed:
-        made = self._record(state, said)
-        self._keep_record(made.round, made.signed)
+        self._keep_record(state.round, (made := self._record(state, said)).signed)
         return made
 
     def _record(self, state: ServerState, said: dict[str, Any]) -> Committed:
@@ -272,12 +271,11 @@ class Journal:
         self._replace([self._store.write(_RECORDS, _stem(round), ".json", signed)])
 
     def _replace(self, written: list[str]) -> None:
-        """Removes other records of the rounds that are written: they are damaged."""
-        if self.damaged:
-            rounds = {_round(name) for name in written}
-            for name in self._names(_RECORDS):
-                if _round(name) in rounds and name not in written:
-                    self._store.delete(_RECORDS, name)
+        """Removes other records of the rounds that are written: some may be damaged."""
+        rounds = {_round(name) for name in written}
+        for name in self._names(_RECORDS) if self.damaged else ():
+            if _round(name) in rounds and name not in written:
+                self._store.delete(_RECORDS, name)
 
     def _write_state(self, round: int, content: bytes, digest: str) -> None:
         self._states[round] = self._store.write(_STATES, _stem(round), ".safetensors", content, digest)
