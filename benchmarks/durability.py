@@ -60,7 +60,7 @@ def _commit() -> tuple[float, float]:
         state = ServerState(number, params, *course.state[2:])
         began = time.perf_counter()
         report = RoundReport(number, contributions(updates), (), {"loss": 1.0 / number}, (0.0,) * 5, {})
-        committed = course.commit(state, report)
+        committed = course.commit(state, report, {})
         commits.append(time.perf_counter() - began)
         began = time.perf_counter()
         registrar.register(journal, committed)
@@ -80,7 +80,7 @@ def _many_versions() -> tuple[float, float]:
     seconds = list[float]()
     for number in range(1, _VERSIONS + _COMPARED + 1):
         state = ServerState(number, course.state.params + np.float32(1e-3), *course.state[2:])
-        committed = course.commit(state, RoundReport(number, (), (), {"loss": 1.0 / number}, (0.0,) * 5, {}))
+        committed = course.commit(state, RoundReport(number, (), (), {"loss": 1.0 / number}, (0.0,) * 5, {}), {})
         began = time.perf_counter()
         registrar.register(journal, committed)
         seconds.append(time.perf_counter() - began)

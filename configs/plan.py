@@ -24,7 +24,9 @@ from models.architecture import Asked
 from models.losses import AnyLoss, Auto
 from models.specs import AnyModel
 
-NOT_DECISIVE = {"name", "description", "baselines", "keep_checkpoints", "promotion", "retention", "drift"}
+NOT_DECISIVE = {
+    "name", "description", "baselines", "commit_every", "keep_checkpoints", "promotion", "retention", "drift"
+}  # fmt: skip
 """Fields of a plan that do not change what is trained."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=60)]
@@ -39,7 +41,9 @@ class Plan(Component):
     ``retention`` which versions keep their weights; ``drift`` says when new data ask for a training.
     ``loss`` is what training minimises.
     ``compilation`` is how local training is compiled; ``auto`` goes by the model's layers and size.
-    ``keep_checkpoints`` is how many rounds can be gone back, should the latest checkpoint be damaged.
+    ``evaluate_every`` so many rounds the global model is evaluated, and at the end; 0 is only at the end.
+    ``commit_every`` so many rounds are one task and one version; each has its own record and numbers.
+    ``keep_checkpoints`` is how many checkpoints can be gone back to, should the latest be damaged.
     """
 
     name: Name
@@ -55,7 +59,9 @@ class Plan(Component):
     rounds: int = Field(ge=1)
     stop: Stop | None = None
     quorum: int = Field(default=1, ge=1)
+    evaluate_every: int = Field(default=1, ge=0)
     baselines: bool = False
+    commit_every: int = Field(default=1, ge=1)
     keep_checkpoints: int = Field(default=3, ge=1)
     promotion: Promotion = Promotion()
     retention: AnyRetention = KeepAll()
@@ -67,6 +73,19 @@ class Plan(Component):
         if self.partition.known_clients is not None:
             self.check_clients(self.partition.known_clients)
         return self
+
+    @model_validator(mode="after")
+    def _measure_what_ends_it(self) -> Plan:
+        if self.evaluate_every == 0 and self.stop is not None and self.stop.measures:
+            raise PlanError(
+                "stop: at_least, at_most and patience look at evaluated rounds, and evaluate_every: 0 evaluates none; "
+                "raise evaluate_every, or stop by minutes alone"
+            )
+        return self
+
+    def evaluates(self, round: int) -> bool:
+        """Whether the global model is evaluated after this round."""
+        return self.evaluate_every > 0 and round % self.evaluate_every == 0
 
     def check_clients(self, clients: int) -> None:
         """Quorum ≤ cohort ≤ clients.

@@ -41,17 +41,20 @@ class KeepAll(Retention):
 
 
 class KeepEvery(Retention):
-    """Every ``rounds``-th round of a training."""
+    """Every ``rounds``-th round of a training; where that is no version, the next one that is."""
 
     kind: Literal["every"] = "every"
     rounds: int = Field(ge=1)
 
     def keeps(self, versions: Sequence[Kept]) -> set[str]:
-        return {kept.version for kept in versions if kept.round % self.rounds == 0}
+        reached: dict[tuple[str, int], Kept] = {}  # a run and how often ``rounds`` has passed: the first version then
+        for kept in sorted(versions, key=lambda kept: kept.round):
+            reached.setdefault((kept.run_id, kept.round // self.rounds), kept)
+        return {kept.version for (_, times), kept in reached.items() if times > 0}
 
 
 class KeepBest(Retention):
-    """The ``versions`` best of each training, by a metric of their rounds."""
+    """The ``versions`` best of each training, by a metric of their rounds; those not evaluated are not among them."""
 
     kind: Literal["best"] = "best"
     metric: Metric = "loss"

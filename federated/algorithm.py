@@ -27,6 +27,11 @@ class Algorithm(Component):
     rule: AnyRule = WeightedMean()
     server: AnyServerOptimizer = ServerSgd()
 
+    @property
+    def remembers(self) -> bool:
+        """Whether clients keep something from round to round."""
+        return self.correction.fresh(0) is not None
+
     @model_validator(mode="after")
     def _steps_add_up(self) -> Self:
         """What counts in local steps or learning rates holds for gradient descent only."""

@@ -59,6 +59,10 @@ Memory = Vector | None
 """What a client keeps from round to round, shape (trainable,): never sent. None where the algorithm needs none."""
 
 
+Memories = dict[str, Vector]
+"""What clients keep, by client; one that never took part is not in it."""
+
+
 class Trained(NamedTuple):
     """A client's update before any transform, and its memory afterwards."""
 

@@ -16,8 +16,9 @@ StopReason = Literal["rounds", "target", "patience", "minutes"]
 class Stop(Component):
     """Ends a training early: at a target, when patience runs out, or at a time limit; the first to come.
 
-    ``metric`` is measured on the server's validation rows after every round. ``patience`` rounds without a new best
-    (by more than ``min_delta``) end the training. ``minutes`` is wall-clock time, looked at after each round.
+    ``metric`` is measured on the server's validation rows after every round that is evaluated; target and patience
+    look at no others. ``patience`` of these without a new best (by more than ``min_delta``) end the training.
+    ``minutes`` is wall-clock time, looked at after each round.
     """
 
     metric: Literal["accuracy", "loss", "mae"] = "loss"
@@ -36,17 +37,24 @@ class Stop(Component):
             raise ValueError(f"larger is better for {self.metric}: use at_least, not at_most")
         return self
 
+    @property
+    def measures(self) -> bool:
+        """Whether it looks at the metric, not at the clock alone."""
+        return (self.at_least, self.at_most, self.patience) != (None, None, None)
+
     def reason(self, history: Sequence[Metrics], seconds: float) -> StopReason | None:
         """Why to stop after these rounds (oldest first) and this much time; None to go on."""
-        values = [self._badness(metrics) for metrics in history]
+        if self.measures and history and self.metric in history[-1]:
+            found = self._reason([self._badness(metrics) for metrics in history if self.metric in metrics])
+            if found is not None:
+                return found
+        return "minutes" if self.minutes is not None and seconds >= 60 * self.minutes else None
+
+    def _reason(self, values: Sequence[float]) -> StopReason | None:
         target = self.at_most if self.at_least is None else -self.at_least
-        if target is not None and values and values[-1] <= target:
+        if target is not None and values[-1] <= target:
             return "target"
-        if self.patience is not None and self._stale(values) >= self.patience:
-            return "patience"
-        if self.minutes is not None and seconds >= 60 * self.minutes:
-            return "minutes"
-        return None
+        return "patience" if self.patience is not None and self._stale(values) >= self.patience else None
 
     def _badness(self, metrics: Metrics) -> float:
         value = metrics[self.metric]

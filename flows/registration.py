@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from prefect import runtime
 from prefect.futures import PrefectFuture
 
-from tasks.journal import Committed, Journal
+from tasks.journal import Journal
+from tasks.records import Committed
 from tasks.registering import Registrar, open_tracking, register_model
 from tasks.tracking import RunStatus, patiently
 from tasks.training import At, Sealed, Training
@@ -43,13 +44,13 @@ class Registration:
         """
         return self._opened.result()
 
-    def submit(self, committed: Committed) -> None:
-        """Registers a round in the background. Waits only when too many do.
+    def submit(self, committed: Committed, before: Sequence[Committed] = ()) -> None:
+        """Registers a round, and the interim rounds before it, in the background. Waits only when too many do.
 
         Raises:
             TrackingError: a round before it could not be registered.
         """
-        self._waiting.append(committed)
+        self._waiting.extend([*before, committed])
         self._advance()
         while len(self._waiting) > _MOST_WAITING:
             self._finish_pending()

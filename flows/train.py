@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from prefect import flow, get_run_logger, runtime
@@ -13,18 +14,17 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from configs import environment
 from configs.loading import resolve_plan
 from configs.plan import Plan
-from federated.rounds import ServerState, broadcast
 from federated.stopping import StopReason
-from federated.updates import Update
 from flows.dead_runs import end_abandoned, end_dead
 from flows.named import plan_name
 from flows.one_at_a_time import one_training_of
 from flows.registration import Registration, registration
-from flows.stopwatch import Stopwatch
 from flows.waiting import await_mlflow
 from tasks.baselines import Baseline, pooled, train_baselines
+from tasks.blocks import next_block, run_rounds
 from tasks.course import Course, begin_or_go_on, opened
 from tasks.loading import load_training
+from tasks.playing import Stages, play
 from tasks.progress import ProgressArtifact
 from tasks.recovering import complete
 from tasks.registering import publish_results
@@ -38,6 +38,8 @@ from tasks.round_tasks import (
 from tasks.summary import Summary, publish_summary, summarise
 from tasks.training import At, RoundReport, Sealed, Training
 from tasks.watching import tell, watcher
+
+_AS_TASKS = Stages(select_clients, train_clients.submit, clip_updates, aggregate_updates, evaluate_model)
 
 
 @flow(
@@ -70,7 +72,7 @@ def train(
         with one_training_of(resolved.name), opened(resolved.name, run_key or str(runtime.flow_run.id)) as journal:
             if runtime.deployment.id is not None:
                 end_abandoned(resolved)
-            end_dead(journal.note_attempt(str(runtime.flow_run.id)), run_key)
+            end_dead(journal.attempts.note(str(runtime.flow_run.id)), run_key)
             training = load_training(resolved).value
             complete(training, journal)
             course = begin_or_go_on(training, journal, accept_change, started)
@@ -89,6 +91,9 @@ def train(
 
 def _train(training: Training, course: Course, registering: Registration) -> Summary:
     reason = _run_rounds(training, course, registering)
+    if not course.reports[-1].per_client:
+        at = At(training.plan.name, course.state.round)
+        course.conclude(evaluate_model(training, at, course.state.params).value)
     baselines = _run_baselines(training, course.state.round)
     version = registering.settle()
     summary = summarise(
@@ -108,48 +113,46 @@ def _train(training: Training, course: Course, registering: Registration) -> Sum
 
 def _run_rounds(training: Training, course: Course, registering: Registration) -> StopReason:
     plan = training.plan
-    progress = ProgressArtifact(plan.name, plan.rounds)
-    while (reason := _stop_reason(plan, course)) is None:
-        state, report = _run_round(training, course.state)
-        registering.submit(course.commit(state, report))
-        progress.done(report.round)
-        watcher().round_done(report)
-        get_run_logger().info("%s", report)
+    progress, logger = ProgressArtifact(plan.name, plan.rounds), get_run_logger()
+    run = _run_round if plan.commit_every == 1 else _run_block
+    while (reason := course.stop_reason()) is None:
+        for report in _committed(training, course, registering, run):
+            watcher().round_done(report)
+            logger.info("%s", report)
+        progress.done(course.state.round)
     registering.settle()
     progress.finish()
     return reason
 
 
-def _run_round(training: Training, state: ServerState) -> tuple[ServerState, RoundReport]:
-    at = At(training.plan.name, state.round + 1)
-    watch = Stopwatch()
-    cohort = select_clients(training, at).value
-    watch.lap("select")
-    updates = _train_cohort(training, at, state, cohort)
-    watch.lap("train")
-    encoded = clip_updates(training, at, Sealed(updates))
-    watch.lap("clip")
-    aggregated = aggregate_updates(training, at, Sealed(state), encoded).value
-    watch.lap("aggregate")
-    evaluated = evaluate_model(training, at, aggregated.state.params).value
-    watch.lap("evaluate")
-    traffic = {
-        "cohort": float(len(cohort)),
-        "left_out": float(len(aggregated.left_out)),
-        "bytes_down": float(state.params.nbytes * len(cohort)),
-        "bytes_up": float(sum(update.nbytes for update in encoded.value)),
-    }
-    metrics = evaluated.metrics | aggregated.metrics | traffic | watch.seconds()
-    sent = aggregated.contributions
-    report = RoundReport(at.round, sent, aggregated.left_out, metrics, evaluated.spread, evaluated.per_client)
-    return aggregated.state, report
+def _committed(
+    training: Training, course: Course, registering: Registration, run: Callable[[Training, Course], None]
+) -> list[RoundReport]:
+    """Rounds that were run and are committed; those that were over when a later one failed are committed, too."""
+    done = len(course.reports)
+    try:
+        run(training, course)
+    except BaseException:
+        with contextlib.suppress(Exception):  # the first error is the one to report
+            _commit(course, registering)
+        raise
+    _commit(course, registering)
+    return course.reports[done:]
 
 
-def _train_cohort(training: Training, at: At, state: ServerState, cohort: tuple[str, ...]) -> list[Update]:
-    """The cohort in shards, side by side. How it is cut does not change the updates."""
-    count, sent = min(environment.workers(), len(cohort)), Sealed(broadcast(training.plan.algorithm, state))
-    shards = [train_clients.submit(training, at, shard, sent, Sealed(cohort[shard::count])) for shard in range(count)]
-    return [update for shard in shards for update in shard.result().value]
+def _commit(course: Course, registering: Registration) -> None:
+    committed = course.settle()
+    if committed:
+        *before, last = committed
+        registering.submit(last, before)
+
+
+def _run_round(training: Training, course: Course) -> None:
+    course.hold(*play(training, course.state, course.memories, _AS_TASKS))
+
+
+def _run_block(training: Training, course: Course) -> None:
+    run_rounds(training, next_block(training, course), Sealed(course))
 
 
 def _run_baselines(training: Training, rounds: int) -> dict[str, Baseline]:
@@ -164,10 +167,3 @@ def _run_baselines(training: Training, rounds: int) -> dict[str, Baseline]:
         for shard in range(count)
     ]
     return {name: baseline for shard in shards for name, baseline in shard.result().value.items()}
-
-
-def _stop_reason(plan: Plan, course: Course) -> StopReason | None:
-    if not course.reports:
-        return None
-    early = plan.stop and plan.stop.reason([report.metrics for report in course.reports], course.seconds)
-    return early or ("rounds" if len(course.reports) >= plan.rounds else None)

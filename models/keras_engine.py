@@ -21,6 +21,7 @@ from federated.schedules import Constant
 from models.architecture import Asked, Model, Shape, build_seeded
 from models.compilation import Compilation, compilation
 from models.gradients import ClippedExamples, Gradients, MeanGradient
+from models.lane_dense import for_lanes
 from models.layout import Layout
 from models.local_loop import GraphLoop, LocalLoop, Outcome, PaddedLoop, Task, padded
 from models.local_step import Course, LocalStep
@@ -156,7 +157,8 @@ class KerasEngine:
 
     def _gradients(self, work: LocalTraining) -> Gradients:
         if work.clip_examples is None:
-            return MeanGradient(self._model, self._objective)
+            in_lanes = self._compilation == "vectorized"
+            return MeanGradient(for_lanes(self._model) if in_lanes else self._model, self._objective)
         return ClippedExamples(self._model, self._layout, self._objective, work.clip_examples)
 
     def _score_rows(self, params: Any, x: Any, y: Any) -> tuple[Any, Any]:

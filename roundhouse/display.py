@@ -31,20 +31,26 @@ class Display(Watcher, Protocol):
 
 
 class Clock:
-    """Seconds a round so far, and what is left at that pace. The first compiles: it counts only while it is alone."""
+    """Seconds a round so far, and what is left at that pace. The first compiles: it counts only while it is alone.
 
-    def __init__(self, rounds_done: int = 0) -> None:
-        self._began = time.monotonic()
-        self._compiles = rounds_done + 1
-        self._first = rounds_done
+    Rounds of a block are heard of together, once all of them are over.
+    """
+
+    def __init__(self, rounds_done: int = 0, block: int = 1) -> None:
+        self._began, self._first, self._block = time.monotonic(), rounds_done, block
+        self._compiles = self._end(rounds_done + 1)
 
     def pace(self, round: int, rounds: int) -> str:
         """Such as ``0.21 s/round  4 s left``; to call after every round."""
-        now = time.monotonic()
-        seconds = (now - self._began) / (round - self._first)
+        now, done = time.monotonic(), min(self._end(round), rounds)
+        seconds = (now - self._began) / (done - self._first)
         if round == self._compiles:
             self._began, self._first = now, round
-        return f"{seconds:.2f} s/round  {round_duration(seconds * (rounds - round))} left"
+        return f"{seconds:.2f} s/round  {round_duration(seconds * (rounds - done))} left"
+
+    def _end(self, round: int) -> int:
+        """The last round of its block."""
+        return -(-round // self._block) * self._block
 
 
 def round_duration(seconds: float) -> str:
@@ -73,7 +79,7 @@ class LineDisplay:
         self._print(phase)
 
     def begins(self, plan: Plan, parameters: int, run_key: str, rounds_done: int) -> None:
-        self._rounds, self._clock, self._run_key = plan.rounds, Clock(rounds_done), run_key
+        self._rounds, self._clock, self._run_key = plan.rounds, Clock(rounds_done, plan.commit_every), run_key
         self._print(f"{plan.name}: {parameters:,} parameters, up to {plan.rounds} rounds, run key {run_key}")
         if rounds_done:
             self._print(f"going on after round {rounds_done}")
@@ -106,7 +112,7 @@ class LiveDisplay:
         self._progress.update(self._bar, description=phase)
 
     def begins(self, plan: Plan, parameters: int, run_key: str, rounds_done: int) -> None:
-        self._rounds, self._clock, self._run_key = plan.rounds, Clock(rounds_done), run_key
+        self._rounds, self._clock, self._run_key = plan.rounds, Clock(rounds_done, plan.commit_every), run_key
         self._progress.update(self._bar, total=plan.rounds, description=f"{plan.name}: round {rounds_done + 1}")
         self.notes(f"run key {run_key}" + (f", going on after round {rounds_done}" if rounds_done else ""))
 

@@ -4,33 +4,53 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
 from configs import environment
+from federated.component import Metrics
 from federated.errors import InputError
-from federated.rounds import ServerState, initial_state
+from federated.rounds import Memories, ServerState, initial_state
+from federated.stopping import StopReason
 from tasks.identity import Identity, digest_of_code, identify_training
-from tasks.journal import Committed, Journal, require_run_key
+from tasks.journal import Journal
+from tasks.records import Committed
+from tasks.run_keys import require_run_key
 from tasks.signing import signer
 from tasks.starting import Start, starting_point
 from tasks.summary import Summary
-from tasks.training import RoundReport, Training
+from tasks.training import Evaluated, RoundReport, Training
+
+
+class _Held(NamedTuple):
+    """A round that is over and not committed yet, and what its record will say."""
+
+    state: ServerState
+    said: dict[str, Any]
+    learnt: Memories
 
 
 class Course:
-    """The state after the latest round, and the reports of all rounds, from every attempt at the training."""
+    """The state after the latest round, and the reports of all rounds, from every attempt at the training.
+
+    ``memories`` are those of the clients after the latest round. ``measured`` are numbers of the final model that its
+    round did not record.
+    """
 
     def __init__(self, training: Training, journal: Journal, identity: Identity, started: float) -> None:
-        self._journal, self._began = journal, started
+        self._plan, self._journal, self._began = training.plan, journal, started
         self._always = {"plan_sha256": training.plan.digest(), "code_sha256": digest_of_code(identity)}
         self._once: dict[str, Any] = {"identity": identity}
         self.state = initial_state(training.plan.algorithm, training.engine, len(training.federation.clients))
+        self.memories: Memories = {}
         self.reports: list[RoundReport] = []
+        self.measured: Metrics = {}
         self._latest: Committed | None = None
+        self._held: _Held | None = None
+        self._done: list[Committed] = []
 
     @property
     def seconds(self) -> float:
@@ -44,45 +64,88 @@ class Course:
 
     def begin(self, start: Start | None) -> None:
         """Commits the state before round 1."""
-        state = self.state if start is None else self.state._replace(params=start.params)
-        self._record(state, {"start": start and start.version})
+        if start is not None:
+            self.state = self.state._replace(params=start.params)
+        self._record(self._journal.commit, _Held(self.state, self._now() | {"start": start and start.version}, {}))
 
     def go_on(self, training: Training, accepted: list[str]) -> None:
         """Takes up the state after the last round that is whole."""
         self.state = self._journal.resume(self.state)
+        self.memories = self._journal.memories(self.state.round)
         start, *rounds = self._journal.committed
         self.reports = [RoundReport.from_json(done.round, done.record["report"]) for done in rounds]
         self._latest = (rounds or [start])[-1]
         self._began -= self._latest.record["seconds"]
         self._once = {**self._once, "accepted": accepted} if accepted else {}
-        if self.reports:
+        if self.reports and self.reports[-1].spread:
             per_client = training.client_tests.evaluate(training.engine, self.state.params)
             self.reports[-1] = replace(self.reports[-1], per_client=per_client)
 
-    def commit(self, state: ServerState, report: RoundReport) -> Committed:
-        """Makes a round the latest. One that was recorded before keeps the numbers of its record.
+    def commit(self, state: ServerState, report: RoundReport, learnt: Memories) -> Committed:
+        """Makes a round the latest, by itself; see ``hold`` and ``settle``."""
+        self.hold(state, report, learnt)
+        return self.settle()[-1]
+
+    def hold(self, state: ServerState, report: RoundReport, learnt: Memories) -> None:
+        """A round is over, and waits for ``settle``. The one held before it becomes an interim round of a block.
+
+        ``learnt`` is what its clients keep of it.
+
+        One that was recorded before keeps the numbers of its record.
+
+        Raises:
+            TrainingError: the round before was recorded before with another state.
+            TrackingError: the store refused.
+        """
+        if self._held is not None:
+            self._done.append(self._record(self._journal.stage, self._held))
+        self._held = _Held(state, self._now() | {"report": report.as_json()}, learnt)
+        known = self._journal.recorded(report.round)
+        recorded = report if known is None else RoundReport.from_json(report.round, known.record["report"])
+        if self.reports:  # ten thousand clients are megabytes a round
+            self.reports[-1] = replace(self.reports[-1], per_client={})
+        self.reports.append(replace(recorded, per_client=report.per_client))
+        self.state, self.memories = state, self.memories | learnt
+
+    def settle(self) -> list[Committed]:
+        """Commits what is held, all of it at once, and gives it; the last round becomes a checkpoint.
 
         Raises:
             TrainingError: it was recorded before with another state.
             TrackingError: the store refused.
         """
-        committed = self._record(state, {"report": report.as_json()})
-        recorded = RoundReport.from_json(report.round, committed.record["report"])
-        if self.reports:  # ten thousand clients are megabytes a round
-            self.reports[-1] = replace(self.reports[-1], per_client={})
-        self.reports.append(replace(recorded, per_client=report.per_client))
-        return committed
+        if self._held is None:
+            return []
+        self._done.append(self._record(self._journal.commit, self._held))
+        done, self._done, self._held = self._done, [], None
+        return done
+
+    def stop_reason(self) -> StopReason | None:
+        """Why to stop after the latest round; None to go on."""
+        if not self.reports:
+            return None
+        stop = self._plan.stop
+        early = stop and stop.reason([report.metrics for report in self.reports], self.seconds)
+        return early or ("rounds" if len(self.reports) >= self._plan.rounds else None)
+
+    def conclude(self, found: Evaluated) -> None:
+        """The final model is measured, whose round was not: its numbers become those of the last report."""
+        last = self.reports[-1]
+        self.measured = {name: value for name, value in found.metrics.items() if name not in last.metrics}
+        metrics = last.metrics | self.measured
+        self.reports[-1] = replace(last, metrics=metrics, spread=found.spread, per_client=found.per_client)
 
     def finish(self, summary: Summary) -> None:
         """The training is over, and everything is registered."""
         self._journal.finish(summary.model_dump_json().encode())
 
-    def _record(self, state: ServerState, said: dict[str, Any]) -> Committed:
-        when = {"seconds": self.seconds, "milliseconds": time.time_ns() // 1_000_000}
-        self._latest = self._journal.commit(state, {**self._always, **self._once, **when, **said})
+    def _now(self) -> dict[str, Any]:
+        return {**self._always, "seconds": self.seconds, "milliseconds": time.time_ns() // 1_000_000}
+
+    def _record(self, write: Callable[[ServerState, dict[str, Any], Memories], Committed], held: _Held) -> Committed:
+        self._latest = write(held.state, self._once | held.said, held.learnt)
         # A round that was recorded before keeps its record: what is to be said waits for the next new one.
         self._once = {name: told for name, told in self._once.items() if self._latest.record.get(name) != told}
-        self.state = state
         return self._latest
 
 

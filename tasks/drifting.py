@@ -43,16 +43,17 @@ class Drift(BaseModel):
     """How the champion fares on the rows of today.
 
     ``before`` is its score on the server's ``rows`` (``test``, or ``validation`` where it is not the last version of
-    its training) when it was trained, ``now`` on those of today. ``psi`` has each client's largest stability index
-    less what chance gives, ``psi_of_all`` and ``feature`` that of all clients and where it is; empty and None where the
-    champion's training left nothing to compare with. ``reasons`` is what has moved too far.
+    its training) when it was trained, ``now`` on those of today; ``before`` is None where nobody measured it then.
+    ``psi`` has each client's largest stability index less what chance gives, ``psi_of_all`` and ``feature`` that of all
+    clients and where it is; empty and None where the champion's training left nothing to compare with. ``reasons`` is
+    what has moved too far.
     """
 
     model_name: str
     version: str
     metric: str
     rows: str
-    before: float
+    before: float | None
     now: float
     psi: dict[str, float]
     psi_of_all: float | None
@@ -63,7 +64,7 @@ class Drift(BaseModel):
     def as_markdown(self) -> str:
         """A table."""
         facts = [
-            [f"{self.metric} on the server's {self.rows} rows, when it was trained", f"{self.before:.4f}"],
+            [f"{self.metric} on the server's {self.rows} rows, when it was trained", _written(self.before)],
             [f"{self.metric} on the server's {self.rows} rows of today", f"{self.now:.4f}"],
         ]
         if self.psi_of_all is not None:
@@ -77,11 +78,11 @@ class Drift(BaseModel):
 
 
 class _Score(NamedTuple):
-    """A score on the server's ``rows``, when the champion was trained and now."""
+    """A score on the server's ``rows``, when the champion was trained (None: nobody measured it) and now."""
 
     metric: str
     rows: str
-    before: float
+    before: float | None
     now: float
 
 
@@ -138,7 +139,7 @@ def _score(library: Library, stored: StoredVersion, parties: Federation) -> _Sco
     if f"test_{metric}" in final:
         rows, before, split = "test", final[f"test_{metric}"], parties.test
     else:  # what its round recorded is its own
-        before = stored.record(trusted_keys())["report"]["metrics"][metric]
+        before = stored.record(trusted_keys())["report"]["metrics"].get(metric)
         rows, split = "validation", parties.validation
     return _Score(metric, rows, before, float(model.score(split, parties.classes)[metric].mean()))
 
@@ -180,8 +181,7 @@ def _judged(plan: Plan, version: str, score: _Score, moves: _Moves) -> Drift:
         reasons.append(
             f"feature {moves.feature} has a stability index {moves.psi_of_all:.3f} beyond chance, above {limits.psi:g}"
         )
-    loss = (score.now - score.before) if SMALLER_IS_BETTER[score.metric] else (score.before - score.now)
-    if not loss <= limits.worse_by:
+    if score.before is not None and not _worse_by(score, score.before) <= limits.worse_by:
         reasons.append(
             f"{score.metric} is {score.now:.4f} and was {score.before:.4f}: worse by more than {limits.worse_by:g}"
         )
@@ -193,6 +193,14 @@ def _judged(plan: Plan, version: str, score: _Score, moves: _Moves) -> Drift:
         drifted=bool(reasons),
         reasons=reasons,
     )
+
+
+def _worse_by(score: _Score, before: float) -> float:
+    return score.now - before if SMALLER_IS_BETTER[score.metric] else before - score.now
+
+
+def _written(score: float | None) -> str:
+    return "its round was not evaluated" if score is None else f"{score:.4f}"
 
 
 def _largest(known: Reference, found: NDArray[np.int64]) -> float:

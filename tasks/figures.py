@@ -37,28 +37,27 @@ def score_name(federation: Federation) -> str:
 
 
 def metrics_by_round(reports: Sequence[RoundReport], score: str) -> bytes:
-    """Loss and score on the validation rows, round by round."""
+    """Loss and score on the validation rows, for every round that was evaluated."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    rounds = [report.round for report in reports]
     for axes, name in zip(figure.subplots(1, 2), ("loss", score), strict=True):
-        axes.plot(rounds, [report.metrics[name] for report in reports], label="validation")
+        _plot(axes, reports, name, "validation")
         if name == "loss":
-            train = [report.metrics["train_loss"] for report in reports]
-            axes.plot(rounds, train, label="local training")
+            _plot(axes, reports, "train_loss", "local training")
         _decorate(axes, "round", name)
     figure.suptitle("Global model by round")
     return _png(figure)
 
 
 def clients_by_round(reports: Sequence[RoundReport], score: str) -> bytes:
-    """How the score is distributed over the clients' own test rows, round by round."""
+    """How the score is distributed over the clients' own test rows, for every round that was evaluated."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     axes = figure.subplots()
-    rounds = [report.round for report in reports]
-    low, tenth, median, ninetieth, high = np.array([report.spread for report in reports]).T
+    measured = [report for report in reports if report.spread]
+    rounds = [report.round for report in measured]
+    low, tenth, median, ninetieth, high = np.array([report.spread for report in measured]).T
     axes.fill_between(rounds, low, high, alpha=0.15, color="C0", label="all clients")
     axes.fill_between(rounds, tenth, ninetieth, alpha=0.3, color="C0", label="10th to 90th percentile")
-    axes.plot(rounds, median, color="C0", label="median")
+    axes.plot(rounds, median, color="C0", label="median", marker=_marker(rounds))
     _decorate(axes, "round", f"{score} on own test rows")
     figure.suptitle("Global model over clients")
     return _png(figure)
@@ -96,6 +95,17 @@ def fitted_line(federation: Federation, predict: Callable[[Rows], Rows]) -> byte
     _decorate(axes, "x", "y")
     figure.suptitle("Clients' points and the global model")
     return _png(figure)
+
+
+def _plot(axes: Axes, reports: Sequence[RoundReport], name: str, label: str) -> None:
+    rounds = [report.round for report in reports if name in report.metrics]
+    values = [report.metrics[name] for report in reports if name in report.metrics]
+    axes.plot(rounds, values, label=label, marker=_marker(rounds))
+
+
+def _marker(rounds: Sequence[int]) -> str:
+    """A line through one point cannot be seen."""
+    return "o" if len(rounds) == 1 else ""
 
 
 def _decorate(axes: Axes, x_label: str, y_label: str) -> None:

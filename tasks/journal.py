@@ -4,48 +4,34 @@
 
     ROUNDHOUSE_CHECKPOINTS/PLAN/RUN-KEY/records/000007-SHA256.json          signed; kept
                                        /states/000007-SHA256.safetensors   the last few, and those not yet registered
+                                       /memories/…                         what clients keep, see tasks/memories.py
 
-A round is committed by its record, which is written after its state and names it.
+A round is committed by its record, which is written after its state and names it. Rounds may be committed together,
+as a block: then the state of the last is written, and after it the record of each.
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from safetensors.numpy import load, save
 
-from federated.errors import InputError, PlanError, TrackingError, TrainingError
+from federated.errors import PlanError, TrackingError, TrainingError
 from federated.packing import pack, unpack
-from federated.rounds import ServerState
+from federated.rounds import Memories, ServerState
 from federated.updates import digest
+from tasks.attempts import Attempts, Results
 from tasks.identity import Identity, differences
+from tasks.memories import MemoryFiles
+from tasks.records import Committed, chained
+from tasks.round_files import own_names, round_of, stem
 from tasks.signing import ForgedError, Signer, read_signed
 from tasks.store import DamagedError, Store, sha256
 
-_RUN_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-_NAME = re.compile(r"\d{6,}-[0-9a-f]{64}\.")
-_RECORDS, _STATES, _RESULTS, _ATTEMPTS = "records", "states", "results", "attempts"
-
-
-class Committed(NamedTuple):
-    """A round that is done: what it recorded, as signed bytes and as read."""
-
-    round: int
-    record: dict[str, Any]
-    signed: bytes
-
-    @property
-    def sha256(self) -> str:
-        """The record's identity, which the next record names."""
-        return sha256(self.signed)
-
-    def follows(self, previous: str | None, run_key: str) -> bool:
-        """Whether it is the record of its round, after the one with the digest ``previous``."""
-        said = tuple(self.record.get(name) for name in ("previous", "round", "run_key"))
-        return said == (previous, self.round, run_key)
+_DIGESTS = ("state_sha256", "memories")
+_RECORDS, _STATES = "records", "states"
 
 
 class Journal:
@@ -59,13 +45,19 @@ class Journal:
         self.run_key = run_key
         self.signer = signer
         self._store = Store(f"{url}{'' if url.endswith('/') else '/'}{plan}/{run_key}")
+        self.attempts, self._results = Attempts(self._store), Results(self._store)
         self.look()
 
     def look(self) -> None:
         """Reads what is there."""
         self.damaged: list[str] = []
-        self._records = self._chained(list(self._read_records()))
-        self._states = {_round(name): name for name in self._names(_STATES)}
+        self._records, unfit = chained(self._read_records(), self.run_key)
+        self.damaged += [
+            f"{stem(one.round)}-{one.sha256}.json: does not follow the record of the round before" for one in unfit
+        ]
+        self._staged: list[Committed] = []
+        self._states = {round_of(name): name for name in own_names(self._store, _STATES)}
+        self._memories = MemoryFiles(self._store)
         self._head = -1
 
     @property
@@ -81,7 +73,7 @@ class Journal:
     @property
     def committed(self) -> list[Committed]:
         """The rounds so far, round 0, the start, included."""
-        return [self._records[number] for number in range(self._head + 1)]
+        return self._up_to(self._head)
 
     def resume(self, like: ServerState) -> ServerState:
         """The state after the last round that is whole; what is damaged is listed in ``damaged``.
@@ -93,8 +85,10 @@ class Journal:
         for number in range(self.last, -1, -1):
             try:
                 state = self.state(number, like)
+                self.memories(number)
             except DamagedError as error:
-                self.damaged.append(str(error))
+                if not self.is_interim(number):
+                    self.damaged.append(str(error))
                 continue
             self._head = number
             return state
@@ -110,6 +104,14 @@ class Journal:
         packed = self._records[round].record["state"]
         return unpack(packed, arrays, like)  # type: ignore[no-any-return]
 
+    def memories(self, round: int) -> Memories:
+        """What clients kept after a round.
+
+        Raises:
+            DamagedError: a part of it is gone or not what the records say.
+        """
+        return self._memories.read(self._up_to(round))
+
     def state_bytes(self, round: int) -> bytes:
         """The state after a round, as safetensors.
 
@@ -118,29 +120,60 @@ class Journal:
         """
         return self._store.read(_STATES, self._state_name(round))
 
-    def commit(self, state: ServerState, said: dict[str, Any]) -> Committed:
-        """Makes ``state`` the latest. A round that was recorded before keeps its record.
+    def is_interim(self, round: int) -> bool:
+        """Whether a recorded round was inside a block and has no state: it is no checkpoint and no version."""
+        return self._records[round].interim and round not in self._states
+
+    def recorded(self, round: int) -> Committed | None:
+        """The round's record; None where it has none yet."""
+        return self._records.get(round)
+
+    def commit(self, state: ServerState, said: dict[str, Any], learnt: Memories | None = None) -> Committed:
+        """Makes ``state`` the latest, after the rounds that are staged. A round recorded before keeps its record.
+
+        ``learnt`` is what clients keep of the round.
 
         Raises:
             TrainingError: the round was recorded before with another state.
             TrackingError: the store refused.
         """
-        packed, arrays = pack(state)
-        content = save(arrays)
-        known, state_sha256 = self._records.get(state.round), sha256(content)
+        content, stored = self._packed(state, learnt)
+        known = self._known(state, stored)
+        self._write_state(state.round, content, stored["state_sha256"])
+        self._memories.write()
+        if self._staged:
+            signed = {stem(one.round): one.signed for one in self._staged}
+            self._replace(self._store.write_all(_RECORDS, ".json", signed))
+            self._staged.clear()
+        self._records[state.round] = known or self._write_record(state, said | stored)
+        self._head = state.round
+        return self._records[state.round]
+
+    def stage(self, state: ServerState, said: dict[str, Any], learnt: Memories | None = None) -> Committed:
+        """Records an interim round, whose state is not kept; the next ``commit`` writes the record.
+
+        Raises:
+            TrainingError: the round was recorded before with another state.
+            TrackingError: the store refused.
+        """
+        content, stored = self._packed(state, learnt)
+        known = self._known(state, stored)
         if known is None:
-            self._write_state(state.round, content, state_sha256)
-            stored = {"state": packed, "state_sha256": state_sha256}
-            self._records[state.round] = self._write_record(state, said | stored)
-        elif known.record["state_sha256"] == state_sha256:
-            self._write_state(state.round, content, state_sha256)
-        else:
+            known = self._records[state.round] = self._record(state, {"interim": True, **said, **stored})
+            self._staged.append(known)
+        elif not known.interim:  # it is a checkpoint, and mended
+            self._write_state(state.round, content, stored["state_sha256"])
+        return known
+
+    def _known(self, state: ServerState, stored: dict[str, Any]) -> Committed | None:
+        """The record of a round that was recorded before."""
+        known = self._records.get(state.round)
+        if known is not None and any(known.record.get(name) != stored.get(name) for name in _DIGESTS):
             raise TrainingError(
                 f"round {state.round}: computed again it has other weights than recorded; "
                 f"the code or the data of run key {self.run_key} have changed: take another key"
             )
-        self._head = state.round
-        return self._records[state.round]
+        return known
 
     def adopt(self, signed: bytes) -> bool:
         """Takes the record of the round after the last from elsewhere; false where it is not that."""
@@ -162,48 +195,23 @@ class Journal:
         return True
 
     def prune(self, keep: int, registered: int) -> None:
-        """Removes the states that nobody will ask for; that of the start stays, and what cannot be removed now."""
-        for number in sorted(self._states):
-            if 0 < number <= min(self._head - keep, registered):
+        """Removes all but the ``keep`` latest states that are registered; the start's stays, and what cannot go now."""
+        done = [number for number in sorted(self._states) if 0 < number <= self._head]
+        for number in done[:-keep]:
+            if number <= registered:
                 with contextlib.suppress(TrackingError):
                     self._store.delete(_STATES, self._states[number])
                     del self._states[number]
+        oldest = min((number for number in self._states if number), default=0)
+        self._memories.prune(self._up_to(oldest), [self._records[at] for at in range(oldest + 1, self.last + 1)])
 
     def finish(self, result: bytes) -> None:
-        """The training is over, with this result.
-
-        Raises:
-            TrackingError: the store refused.
-        """
-        written = self._store.write(_RESULTS, _stem(self._head), ".json", result)
-        for name in self._names(_RESULTS):
-            if name != written:
-                self._store.delete(_RESULTS, name)
+        """The training is over, with this result."""
+        self._results.write(self._head, result)
 
     def finished(self) -> bytes | None:
-        """The result of a training that is over.
-
-        Raises:
-            TrackingError: the store cannot be reached.
-        """
-        last = max(self._records, default=-1)
-        names = [name for name in self._names(_RESULTS) if _round(name) == last]
-        with contextlib.suppress(DamagedError):
-            return self._store.read(_RESULTS, names[-1]) if names else None
-        return None
-
-    def note_attempt(self, flow_run_id: str) -> list[str]:
-        """Notes that a flow run is at it; gives the flow runs that were before.
-
-        Raises:
-            TrackingError: the store cannot be reached.
-        """
-        names, before = self._store.names(_ATTEMPTS), list[str]()
-        for name in names:
-            with contextlib.suppress(DamagedError):
-                before.append(self._store.read(_ATTEMPTS, name).decode())
-        self._store.write(_ATTEMPTS, _stem(len(names)), ".txt", flow_run_id.encode())
-        return [attempt for attempt in before if attempt != flow_run_id]
+        """The result of a training that is over."""
+        return self._results.read(self.last)
 
     def check_identity(self, now: Identity, accept: bool) -> list[str]:
         """What has changed since the training last ran.
@@ -220,39 +228,26 @@ class Journal:
             raise PlanError("\n".join([heading, *changes]))
         return changes
 
-    def _chained(self, found: list[Committed]) -> dict[int, Committed]:
-        """The records from the start on that name the one before; what does not fit is damaged."""
-        by_round: dict[int, list[Committed]] = {}
-        for one in found:
-            by_round.setdefault(one.round, []).append(one)
-        chain: dict[int, Committed] = {}
-        previous: str | None = None
-        while fitting := [one for one in by_round.get(len(chain), []) if one.follows(previous, self.run_key)]:
-            named = {after.record["previous"] for after in by_round.get(len(chain) + 1, [])}
-            chain[len(chain)] = next((one for one in fitting if one.sha256 in named), fitting[-1])
-            previous = chain[len(chain) - 1].sha256
-        self.damaged += [
-            f"{_stem(one.round)}-{one.sha256}.json: does not follow the record of the round before"
-            for one in by_round.get(len(chain), [])
-        ]
-        return chain
-
-    def _names(self, folder: str) -> list[str]:
-        """Its files, but for those of somebody else."""
-        return [name for name in self._store.names(folder) if _NAME.match(name)]
+    def _up_to(self, round: int) -> list[Committed]:
+        """The records from the start to a round."""
+        return [self._records[number] for number in range(round + 1)]
 
     def _nothing_whole(self) -> TrainingError:
         return TrainingError(f"run key {self.run_key}: no checkpoint in {self._store.url} is whole; take another key")
 
     def _read_records(self) -> Iterable[Committed]:
-        for name in self._names(_RECORDS):
+        for name in own_names(self._store, _RECORDS):
             try:
                 signed = self._store.read(_RECORDS, name)
-                yield Committed(_round(name), read_signed(signed, "record", (self.signer.public,)), signed)
+                yield Committed(round_of(name), read_signed(signed, "record", (self.signer.public,)), signed)
             except (DamagedError, ForgedError) as error:
                 self.damaged.append(f"{name}: {error}")
 
     def _write_record(self, state: ServerState, said: dict[str, Any]) -> Committed:
+        self._keep_record(state.round, (made := self._record(state, said)).signed)
+        return made
+
+    def _record(self, state: ServerState, said: dict[str, Any]) -> Committed:
         before = self._records.get(state.round - 1)
         record = {
             "round": state.round,
@@ -261,36 +256,27 @@ class Journal:
             "previous": None if before is None else before.sha256,
             **said,
         }
-        signed = self.signer.sign("record", record)
-        self._keep_record(state.round, signed)
-        return Committed(state.round, record, signed)
+        return Committed(state.round, record, self.signer.sign("record", record))
 
     def _keep_record(self, round: int, signed: bytes) -> None:
-        written = self._store.write(_RECORDS, _stem(round), ".json", signed)
-        if self.damaged:  # one of this round may be
-            for name in self._names(_RECORDS):
-                if _round(name) == round and name != written:
-                    self._store.delete(_RECORDS, name)
+        self._replace([self._store.write(_RECORDS, stem(round), ".json", signed)])
+
+    def _replace(self, written: list[str]) -> None:
+        """Removes other records of the rounds that are written: some may be damaged."""
+        rounds = {round_of(name) for name in written}
+        for name in own_names(self._store, _RECORDS) if self.damaged else ():
+            if round_of(name) in rounds and name not in written:
+                self._store.delete(_RECORDS, name)
 
     def _write_state(self, round: int, content: bytes, digest: str) -> None:
-        self._states[round] = self._store.write(_STATES, _stem(round), ".safetensors", content, digest)
+        self._states[round] = self._store.write(_STATES, stem(round), ".safetensors", content, digest)
+
+    def _packed(self, state: ServerState, learnt: Memories | None) -> tuple[bytes, dict[str, Any]]:
+        """A state as safetensors, and what its record says of it and of the clients' memories."""
+        packed, arrays = pack(state)
+        content = save(arrays)
+        stored = {"state": packed, "state_sha256": sha256(content)}
+        return content, stored | ({"memories": self._memories.learn(state.round, learnt)} if learnt else {})
 
     def _state_name(self, round: int) -> str:
-        return f"{_stem(round)}-{self._records[round].record['state_sha256']}.safetensors"
-
-
-def require_run_key(run_key: str) -> None:
-    """
-    Raises:
-        InputError: it cannot be part of a path.
-    """
-    if not _RUN_KEY.fullmatch(run_key):
-        raise InputError(f"--run-key {run_key!r}: expected up to 80 letters, digits, dots, dashes and underscores")
-
-
-def _stem(round: int) -> str:
-    return f"{round:06d}"
-
-
-def _round(name: str) -> int:
-    return int(name.partition("-")[0])
+        return f"{stem(round)}-{self._records[round].record['state_sha256']}.safetensors"

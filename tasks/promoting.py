@@ -17,7 +17,7 @@ from configs.plan import Plan
 from federated.federation import Federation
 from federated.gates import Decision, Scores, judge_all
 from federated.scaling import AsIs
-from tasks.journal import require_run_key
+from tasks.run_keys import require_run_key
 from tasks.signing import trusted_keys
 from tasks.stored import Library, StoredVersion
 from tasks.tracking import storing

@@ -12,7 +12,7 @@ from tasks.store import DamagedError
 from tasks.stored import Library
 from tasks.tracking import patiently
 from tasks.training import Training
-from tasks.versions import RECORD, STATE
+from tasks.versions import RECORD, STATE, before_file
 from tasks.watching import tell
 
 
@@ -46,14 +46,22 @@ class _Registered:
     def file(self, round: int, path: str) -> bytes:
         """A file of a round's version; empty where there is none."""
         version = self._versions.get(round)
-        if version is None:
+        return b"" if version is None else self._read(version, path)
+
+    def record(self, round: int) -> bytes:
+        """A round's record: its version's, or what the next version has of it; empty where there is none."""
+        found = min((number for number in self._versions if number >= round), default=None)
+        if found is None:
             return b""
+        return self._read(self._versions[found], RECORD if found == round else before_file(round))
+
+    def _read(self, version: str, path: str) -> bytes:
         return patiently(partial(self._library.version_file, self._name, version, path), self._cancelled)
 
 
 def _take_records(journal: Journal, registered: _Registered) -> Iterator[int]:
     for number in count(journal.last + 1):
-        if not journal.adopt(registered.file(number, RECORD)):
+        if not journal.adopt(registered.record(number)):
             return
         yield number
 

@@ -1,4 +1,4 @@
-"""MLflow's part in a training, beside it: opening the run, and a version for every round."""
+"""MLflow's part in a training, beside it: opening the run, the numbers of rounds, and a version for every block."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from prefect.cache_policies import NO_CACHE
 from federated.errors import TrackingError, TrainingError
 from tasks.course import Course
 from tasks.drifting import REFERENCE, reference_bytes
-from tasks.journal import Committed, Journal
+from tasks.journal import Journal
 from tasks.model_card import model_card, shortened
+from tasks.records import Block, Committed, in_blocks
 from tasks.signing import ForgedError, Signer, read_signed
 from tasks.store import DamagedError
 from tasks.stored import Library
 from tasks.summary import Summary
-from tasks.tracking import START, TrackedRun, open_run, patiently, storing
+from tasks.tracking import START, Numbers, TrackedRun, open_run, patiently, storing
 from tasks.training import At, Sealed, Training
 from tasks.versions import CANDIDATE, VersionWriter
 
@@ -30,8 +31,10 @@ class Registrar:
         self._cancelled = training.cancelled
         self.run, self.versions = run, versions
 
-    def register(self, journal: Journal, committed: Committed) -> str:
-        """A round's numbers and its model; gives the version. What is there already is not written again.
+    def register(self, journal: Journal, committed: Committed, before: Sequence[Committed] = ()) -> str:
+        """A round's numbers and its model, and the numbers of the interim rounds ``before`` it; gives the version.
+
+        What is there already is not written again.
 
         Raises:
             TrackingError: MLflow refused, or stayed away for too long.
@@ -39,21 +42,27 @@ class Registrar:
                 of the round.
         """
         try:
-            return patiently(partial(self._register, journal, committed), self._cancelled)
+            return patiently(partial(self._register, journal, Block(tuple(before), committed)), self._cancelled)
         except DamagedError as error:
             raise TrainingError(f"round {committed.round}: {error}; train again with another run key") from error
 
-    def _register(self, journal: Journal, committed: Committed) -> str:
+    def _register(self, journal: Journal, block: Block) -> str:
         try:
-            version = self.versions.known(committed)
+            version = self.versions.known(block)
             if version is not None:
                 return version
-            record = committed.record
-            self.run.log_metrics(record["report"]["metrics"], committed.round, record["milliseconds"])
-            return self.versions.write(committed, journal.state_bytes(committed.round))
+            if block.before:
+                self.run.log_rounds([_numbers(interim) for interim in block.before])
+            self.run.log_metrics(*_numbers(block.last))
+            return self.versions.write(block.last, journal.state_bytes(block.last.round), block.before)
         except TrackingError:
             self.versions.look_first()
             raise
+
+
+def _numbers(committed: Committed) -> Numbers:
+    record = committed.record
+    return Numbers(record["report"]["metrics"], committed.round, record["milliseconds"])
 
 
 @task(task_run_name="open_run {training.plan.name}", cache_policy=NO_CACHE, persist_result=False)
@@ -89,9 +98,9 @@ def _log_start(run: TrackedRun, start: Committed) -> None:
 def register_model(
     registrar: Sealed[Registrar], at: At, journal: Sealed[Journal], rounds: Sealed[Sequence[Committed]]
 ) -> str:
-    """Logs the numbers and registers the models of rounds, while the next one trains; gives the latest version."""
-    versions = [registrar.value.register(journal.value, committed) for committed in rounds.value]
-    return versions[-1]
+    """Logs the numbers of rounds and registers their models, while the next ones train; gives the latest version."""
+    blocks = in_blocks(rounds.value, journal.value.is_interim)
+    return [registrar.value.register(journal.value, block.last, block.before) for block in blocks][-1]
 
 
 @task(task_run_name="publish_results {summary.plan}", cache_policy=NO_CACHE, persist_result=False)
@@ -122,6 +131,8 @@ def publish_results(
 
     def publish() -> None:
         run.log_metrics(results, 0, course.value.milliseconds)
+        if course.value.measured:
+            run.log_metrics(course.value.measured, reports[-1].round, course.value.milliseconds)
         run.set_tags(tags)
         with storing("the model card and the alias candidate"):
             run.client.update_model_version(summary.model_name, summary.model_version, description=shortened(card))

@@ -12,7 +12,7 @@ from configs.loading import plan_of
 from configs.plan import Plan
 from federated.errors import InputError, TrainingError
 from federated.packing import Arrays, pack, unpack
-from federated.rounds import ServerState, broadcast, client_half, initial_state, screen, select, server_half
+from federated.rounds import Memories, ServerState, broadcast, client_half, initial_state, screen, select, server_half
 from federated.updates import Update, digest
 from tasks.history import history
 from tasks.identity import digest_of_code, identify
@@ -46,7 +46,7 @@ class Replayed(NamedTuple):
         """To print."""
         yield f"{self.name} version {self.version}, round {self.round}"
         if self.since < self.round - 1:
-            yield f"computed from round {self.since}: the weights between are removed"
+            yield f"computed from round {self.since}: no round between has weights"
         yield f"recorded  sha256 {self.recorded}"
         yield f"computed  sha256 {self.computed}"
         if self.differing:
@@ -60,7 +60,7 @@ def replay(uri: str, trusted: Trusted) -> Replayed:
     """Computes a version again, with the plan that it records and the data of today.
 
     It begins with the state of its parent. Where retention has removed that, it begins with the nearest round before
-    that has weights, and computes every round from there; the first of them that differs is what is given.
+    that has weights. Every round from there is computed; the first of them that differs is what is given.
 
     Raises:
         InputError: there is no such version, its plan no longer holds, or the weights that its training started from
@@ -88,11 +88,12 @@ class _Past:
     def __init__(self, library: Library, name: str, records: list[dict[str, Any]], versions: dict[int, str]) -> None:
         self._library, self._name, self._records, self._versions = library, name, records, versions
         self._machine: tuple[int, _Machine] | None = None
+        self._memories: Memories = {}
 
     def begin(self) -> ServerState:
         """The last state before the version that is there; that of the start is made anew."""
         for number in range(len(self._records) - 2, 0, -1):
-            arrays = _arrays(self._library, self._name, self._versions[number])
+            arrays = None if self._computing(number + 1).remembers else self._arrays(number)
             if arrays is not None:
                 return self._checked(unpack(self._records[number]["state"], arrays, self._computing(number + 1).start))
         return self._checked(self._start())
@@ -101,12 +102,12 @@ class _Past:
         """The round after a state, and the state after it."""
         number = state.round + 1
         machine, record = self._computing(number), self._records[number]
-        updates, after = machine.after(state)
+        updates, after = machine.after(state, self._memories)
         sent = {client: sha256 for client, sha256, _ in record["report"]["contributions"]}
         computed = {update.client: update.sha256 for update in updates}
         found = Replayed(
             name=self._name,
-            version=self._versions[number],
+            version=self._versions[min(at for at in self._versions if at >= number)],
             round=number,
             since=since,
             recorded=record["weights_sha256"],
@@ -115,6 +116,11 @@ class _Past:
             code_changed=record["code_sha256"] != machine.code_sha256,
         )
         return found, after
+
+    def _arrays(self, number: int) -> Arrays | None:
+        """The state after a round; None where it is no version, or one without weights."""
+        version = self._versions.get(number)
+        return None if version is None else _arrays(self._library, self._name, version)
 
     def _start(self) -> ServerState:
         state, version = self._computing(1).start, self._records[0]["start"]
@@ -153,15 +159,23 @@ class _Machine:
         self.start = initial_state(plan.algorithm, self._engine, len(self._federation.clients))
         self.code_sha256 = digest_of_code(identify(plan))
 
-    def after(self, state: ServerState) -> tuple[tuple[Update, ...], ServerState]:
-        """The round after a state, which another plan may have left."""
+    @property
+    def remembers(self) -> bool:
+        """Whether clients keep a memory, which no version has: then rounds are computed from the start."""
+        return self._plan.algorithm.remembers
+
+    def after(self, state: ServerState, memories: Memories) -> tuple[tuple[Update, ...], ServerState]:
+        """The round after a state, which another plan may have left; ``memories`` become those after the round."""
         algorithm, engine, clients = self._plan.algorithm, self._engine, self._federation.clients
         before: ServerState = unpack(*pack(state), self.start)
         number = before.round + 1
         cohort = select(algorithm, number, list(clients))
         sent = broadcast(algorithm, before)
-        updates = [client_half(algorithm, engine, sent, clients[name]).update for name in cohort]
-        usable = screen(number, updates, self._plan.quorum).updates
+        trained = [client_half(algorithm, engine, sent, clients[name], memories.get(name)) for name in cohort]
+        usable, left_out = screen(number, [one.update for one in trained], self._plan.quorum)
+        for update, memory in trained:
+            if memory is not None and update.client not in left_out:
+                memories[update.client] = memory
         return usable, server_half(algorithm, before, usable)[0]
 
 

@@ -19,6 +19,7 @@ from federated.rounds import (
     Broadcast,
     Memory,
     ServerState,
+    Trained,
     encode,
     local_updates,
     screen,
@@ -26,7 +27,7 @@ from federated.rounds import (
     server_half,
 )
 from federated.updates import Update
-from tasks.training import At, Contribution, Sealed, Training
+from tasks.training import At, Contribution, Evaluated, Sealed, Training
 
 
 class Aggregated(NamedTuple):
@@ -38,21 +39,13 @@ class Aggregated(NamedTuple):
     left_out: tuple[str, ...]
 
 
-class Evaluated(NamedTuple):
-    """The global model on the server's validation rows, and on each client's own test rows."""
-
-    metrics: Metrics
-    spread: tuple[float, ...]
-    per_client: dict[str, Metrics]
-
-
 @task(task_run_name="select_clients {at}", cache_policy=NO_CACHE, persist_result=False)
 def select_clients(training: Training, at: At) -> Sealed[tuple[str, ...]]:
     """The cohort of the round."""
     return Sealed(select(training.plan.algorithm, at.round, list(training.federation.clients)))
 
 
-def _may_pass(task: Any, task_run: Any, state: State[Any]) -> bool:
+def may_pass(task: Any, task_run: Any, state: State[Any]) -> bool:
     """Whether what a shard died of may be gone the next time: what the plan or the data are to blame for is not."""
     return not isinstance(state.result(raise_on_failure=False), (InputError, TrainingError))
 
@@ -63,23 +56,22 @@ def _may_pass(task: Any, task_run: Any, state: State[Any]) -> bool:
     persist_result=False,
     retries=2,
     retry_delay_seconds=1,
-    retry_condition_fn=_may_pass,
+    retry_condition_fn=may_pass,
 )
 def train_clients(
-    training: Training, at: At, shard: int, sent: Sealed[Broadcast], names: Sealed[tuple[str, ...]]
-) -> Sealed[list[Update]]:
-    """Local training of one shard of the cohort, client after client; ends early once the training is cancelled.
+    training: Training, at: At, shard: int, sent: Sealed[Broadcast], cohort: Sealed[dict[str, Memory]]
+) -> Sealed[list[Trained]]:
+    """Local training of one shard of the cohort, with what its clients keep; ends early once it is cancelled.
 
     A shard that dies is trained again, alone.
     """
-    algorithm, updates = training.plan.algorithm, list[Update]()
-    clients = [training.federation.clients[name] for name in names.value]
-    memories: list[Memory] = [None for _ in clients]
-    for trained in local_updates(algorithm, training.engine, sent.value, clients, memories):
-        updates.append(trained.update)
+    trained, clients = list[Trained](), [training.federation.clients[name] for name in cohort.value]
+    memories = list(cohort.value.values())
+    for one in local_updates(training.plan.algorithm, training.engine, sent.value, clients, memories):
+        trained.append(one)
         if training.cancelled.is_set():
             break
-    return Sealed(updates)
+    return Sealed(trained)
 
 
 @task(task_run_name="clip_updates {at}", cache_policy=NO_CACHE, persist_result=False)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from configs import environment
 from federated.errors import InputError, TrackingError
+
+_MOST_AT_ONCE = 16
 
 
 class DamagedError(Exception):
@@ -56,6 +60,26 @@ class Store:
             reason = _reason(error)
             raise TrackingError(f"{path}: cannot be written: {reason}; check the store and its space") from error
         return name
+
+    def write_all(self, folder: str, ending: str, contents: Mapping[str, bytes]) -> list[str]:
+        """Writes files as ``write`` does, by their stems: side by side, but none is there before those ahead of it.
+
+        Raises:
+            TrackingError: the store refused.
+        """
+        named = {f"{stem}-{sha256(content)}{ending}": content for stem, content in contents.items()}
+        where = f"{self._root}/{folder}"
+        try:
+            self._fs.makedirs(where, exist_ok=True)
+            if isinstance(self._fs, LocalFileSystem):
+                _write_all_whole(Path(where), named)
+            else:
+                for name, content in named.items():
+                    self._fs.pipe_file(f"{where}/{name}", content)
+        except Exception as error:
+            reason = _reason(error)
+            raise TrackingError(f"{where}: cannot be written: {reason}; check the store and its space") from error
+        return list(named)
 
     def read(self, folder: str, name: str) -> bytes:
         """The content of a file.
@@ -118,16 +142,38 @@ def _reason(error: Exception) -> str:
 
 
 def _write_whole(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = _temporary(path)
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_through(temporary, content)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     _keep_names(path.parent)
+
+
+def _write_all_whole(folder: Path, named: Mapping[str, bytes]) -> None:
+    """A disk takes many small files that come at once in hardly more time than one."""
+    temporaries = {folder / name: _temporary(folder / name) for name in named}
+    try:
+        with ThreadPoolExecutor(_MOST_AT_ONCE) as threads:
+            list(threads.map(_write_through, temporaries.values(), named.values()))
+        for path, temporary in temporaries.items():
+            temporary.replace(path)
+    finally:
+        for temporary in temporaries.values():
+            temporary.unlink(missing_ok=True)
+    _keep_names(folder)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}")
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _keep_names(folder: Path) -> None:

@@ -114,11 +114,12 @@ def markdown(summary: Summary, reports: Sequence[RoundReport]) -> str:
 
 def _columns(reports: Sequence[RoundReport]) -> list[str]:
     wanted = ("loss", "accuracy", "mae", "train_loss", "client_accuracy_worst", "client_mae_worst")
-    return [name for name in wanted if name in reports[0].metrics]
+    return [name for name in wanted if any(name in report.metrics for report in reports)]
 
 
 def _cells(report: RoundReport, columns: Sequence[str]) -> list[str]:
-    return [f"{report.metrics[name]:.4f}" for name in columns] + [f"{report.seconds:.2f}"]
+    found = (report.metrics.get(name) for name in columns)
+    return ["" if value is None else f"{value:.4f}" for value in found] + [f"{report.seconds:.2f}"]
 
 
 def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -10,9 +10,9 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import yaml
 
@@ -27,7 +27,7 @@ from tasks.watching import tell
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_PARAMS_A_BATCH = 100
+_PARAMS_A_BATCH, _METRICS_A_BATCH = 100, 1000
 _RUN_KEY = "run_key"
 
 FLOW_RUN = "prefect.flow_run_id"
@@ -146,6 +146,14 @@ def patiently(act: Callable[[], Result], cancelled: threading.Event) -> Result:
             return result
 
 
+class Numbers(NamedTuple):
+    """What a round measured, and when, in milliseconds since 1970."""
+
+    metrics: Metrics
+    round: int
+    milliseconds: int
+
+
 class TrackedRun:
     """An MLflow run that is open. Every call names its run: nothing depends on the thread."""
 
@@ -154,11 +162,16 @@ class TrackedRun:
 
     def log_metrics(self, metrics: Metrics, round: int, milliseconds: int) -> None:
         """Numbers of a round, in one request. The same numbers of the same time again change nothing."""
+        self.log_rounds([Numbers(metrics, round, milliseconds)])
+
+    def log_rounds(self, rounds: Sequence[Numbers]) -> None:
+        """Numbers of several rounds, in as few requests as MLflow takes them."""
         from mlflow.entities import Metric
 
-        batch = [Metric(name, value, milliseconds, round) for name, value in metrics.items()]
-        with storing(f"the metrics of round {round}"):
-            self.client.log_batch(self.run_id, metrics=batch)
+        points = [Metric(name, value, when, step) for metrics, step, when in rounds for name, value in metrics.items()]
+        with storing(f"the metrics of round {rounds[-1].round}"):
+            for at in range(0, len(points), _METRICS_A_BATCH):
+                self.client.log_batch(self.run_id, metrics=points[at : at + _METRICS_A_BATCH])
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Gives the run tags, or other values of those that it has."""

@@ -49,6 +49,26 @@ class At:
         return f"{self.plan} round {self.round}"
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Rounds of a plan that are one block, both ends included: what its task run's name says."""
+
+    plan: str
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"{self.plan} rounds {self.first}-{self.last}"
+
+
+class Evaluated(NamedTuple):
+    """The global model on the server's validation rows, and on each client's own test rows."""
+
+    metrics: Metrics
+    spread: tuple[float, ...]
+    per_client: dict[str, Metrics]
+
+
 class Contribution(NamedTuple):
     """What a client sent in a round: the digest of its update, and what it weighed."""
 
@@ -62,7 +82,7 @@ class RoundReport:
     """What a round did: who contributed what, who was left out because of NaN or infinity, and its numbers.
 
     ``spread`` has percentiles 0, 10, 50, 90 and 100 of the score on clients' own test rows; ``per_client`` has each
-    client's numbers, in the latest round only.
+    client's numbers, in the latest round only. Both are empty where the round was not evaluated.
     """
 
     round: int
@@ -100,4 +120,5 @@ class RoundReport:
     def __str__(self) -> str:
         scores = [f"{name} {self.metrics[name]:.4f}" for name in ("loss", "accuracy", "mae") if name in self.metrics]
         left_out = f", left out {', '.join(self.left_out)} (NaN or infinity)" if self.left_out else ""
-        return f"round {self.round}: {len(self.cohort)} clients, {', '.join(scores)}, {self.seconds:.2f} s{left_out}"
+        parts = [f"round {self.round}: {len(self.cohort)} clients", *scores, f"{self.seconds:.2f} s{left_out}"]
+        return ", ".join(parts)

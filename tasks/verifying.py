@@ -11,10 +11,10 @@ from safetensors import SafetensorError
 from federated.errors import InputError, TrainingError
 from federated.updates import digest
 from tasks.history import history
-from tasks.journal import Committed
+from tasks.records import Committed
 from tasks.signing import ForgedError, Trusted, read_signed, trusted_keys
 from tasks.stored import Library, StoredVersion
-from tasks.versions import PLACE, RECORD, SEAL, STATE, place, tags_of
+from tasks.versions import BEFORE, PLACE, RECORD, SEAL, STATE, place, tags_of
 
 _MLFLOWS_OWN = "registered_model_meta"  # it puts a note there when it loads from a folder
 
@@ -117,7 +117,8 @@ def _faults_of_record(library: Library, stored: StoredVersion, told: list[dict[s
     versions = library.of_run(stored.name, stored.run_id)
     if versions.get(number) not in (None, stored.version):
         yield f"round {number} of its training is version {versions[number]}"
-    parent = versions.get(number - 1) if number > 1 else start["start"]
+    before = number - 1 - len(list((stored.folder / BEFORE).glob("*")))
+    parent = versions.get(before) if before > 0 else start["start"]
     tags = tags_of(Committed(number, record, signed), stored.run_id, parent)
     for name, value in tags.items():
         if stored.tags.get(name) != value:

@@ -1,4 +1,4 @@
-"""Every round's global model as a registered MLflow version."""
+"""The global model of every checkpoint as a registered MLflow version."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from configs import environment
 from configs.plan import Plan
 from federated.errors import TrainingError
 from federated.scaling import Affine
-from tasks.journal import Committed
+from tasks.records import Block, Committed
 from tasks.signing import Signer
 from tasks.store import sha256
 from tasks.tracking import TrackedRun, storing
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 ROUND = "round"
 STATE, RECORD, SEAL = f"{ROUND}/state.safetensors", f"{ROUND}/record.json", f"{ROUND}/seal.json"
 """Beside the model in a version: the server's state, what the round recorded, and the digests of every file."""
+
+BEFORE = f"{ROUND}/before"
+"""The folder with what the interim rounds recorded, those between the version's round and its parent's."""
 
 PLACE = "place"
 """The tag with the signed number of a version."""
@@ -67,24 +70,24 @@ class VersionWriter:
             self.close()
             raise
 
-    def known(self, committed: Committed) -> str | None:
-        """The version of a round that an attempt before this one registered. MLflow is asked where that may be.
+    def known(self, block: Block) -> str | None:
+        """The version of a block that an attempt before this one registered. MLflow is asked where that may be.
 
         Raises:
             TrackingError: MLflow cannot be read.
-            TrainingError: the version is of another record of this round.
+            TrainingError: the version is of another record of its round.
         """
         if not self._unsure:
             return None
-        number = committed.round
+        number = block.last.round
         with storing(f"the version of round {number}", verb="find"):
-            if number > 1:
-                before = self._version_of(number - 1)
+            if block.parent > 0:
+                before = self._version_of(block.parent)
                 self._parent = self._parent if before is None else str(before.version)
             found = self._version_of(number)
         if found is None:
             return None
-        if found.tags.get("record_sha256") != committed.sha256:
+        if found.tags.get("record_sha256") != block.last.sha256:
             raise TrainingError(
                 f"round {number}: {self._plan.name} version {found.version} has another record of it than the "
                 f"checkpoints; train again with another run key than {self._run_key}"
@@ -92,13 +95,16 @@ class VersionWriter:
         self._parent = str(found.version)
         return self._parent
 
-    def write(self, committed: Committed, state: bytes) -> str:
-        """Registers the model of a round that is not ``known``, and gives its version.
+    def write(self, committed: Committed, state: bytes, before: Sequence[Committed] = ()) -> str:
+        """Registers the model of a round that is not ``known``, with the records of the interim ones ``before`` it.
+
+        Gives its version.
 
         Raises:
             TrackingError: MLflow or the disk refused.
         """
         with storing(f"the version of round {committed.round}"):
+            self._write_records(committed, before)
             version = self._register(committed, state, self._logged_model(committed.round))
         self._unsure, self._parent = False, version
         return version
@@ -111,8 +117,10 @@ class VersionWriter:
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         client, run = self._run.client, self._run
-        self._fill_folder(committed, state, model.model_id)
+        self._fill_folder(state, model.model_id)
         store = get_artifact_repository(model.artifact_location, tracking_uri=environment.tracking_uri())
+        if self._unsure and any(found.path == BEFORE for found in store.list_artifacts(ROUND)):
+            store.delete_artifacts(BEFORE)  # an upload that came to no version may have had other rounds
         store.log_artifacts(str(self._folder))
         client.finalize_logged_model(model.model_id, "READY")
         version = client.create_model_version(
@@ -158,14 +166,21 @@ class VersionWriter:
                 return left[0]
         return client.create_logged_model(run.experiment_id, self._plan.name, run.run_id, tags=tags, model_type="keras")
 
-    def _fill_folder(self, committed: Committed, state: bytes, model_id: str) -> None:
+    def _write_records(self, committed: Committed, before: Sequence[Committed]) -> None:
+        shutil.rmtree(self._folder / BEFORE, ignore_errors=True)
+        for one in before:
+            path = self._folder / before_file(one.round)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(one.signed)
+        (self._folder / ROUND).mkdir(exist_ok=True)
+        (self._folder / RECORD).write_bytes(committed.signed)
+
+    def _fill_folder(self, state: bytes, model_id: str) -> None:
         """The weights and what is known of them; and last a seal, the signed digests of every file."""
         params = load(state)["state.params"]
         self.served.save(params, self._folder / "data" / "model.keras")
         self._label(model_id)
-        (self._folder / ROUND).mkdir(exist_ok=True)
         (self._folder / STATE).write_bytes(state)
-        (self._folder / RECORD).write_bytes(committed.signed)
         (self._folder / SEAL).unlink(missing_ok=True)
         files = {
             path.relative_to(self._folder).as_posix(): sha256(path.read_bytes())
@@ -204,6 +219,11 @@ class VersionWriter:
     def _label(self, model_id: str) -> None:
         text = self._description.replace(_MODEL_ID, model_id)
         (self._folder / "MLmodel").write_text(text, encoding="utf-8")
+
+
+def before_file(round: int) -> str:
+    """Where a version has the record of an interim round."""
+    return f"{BEFORE}/{round:06d}.json"
 
 
 def place(name: str, version: str, model_id: str) -> dict[str, str]:

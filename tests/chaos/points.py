@@ -26,7 +26,7 @@ class Point(NamedTuple):
 
 POINTS = {
     "startup": Point("tenths of a second after the start", "", wraps.before),
-    "attempt-unnoted": Point("flow run made, not yet noted", "tasks.journal:Journal.note_attempt", wraps.before),
+    "attempt-unnoted": Point("flow run made, not yet noted", "tasks.attempts:Attempts.note", wraps.before),
     "going-on": Point("state read again, nothing done", "tasks.course:Course.go_on", wraps.after),
     "dead-ended": Point("one of the dead flow runs ended", "flows.dead_runs:_end", wraps.after),
     "tables": Point("MLflow's tables half made", "mlflow.store.db.utils:_upgrade_db", wraps.a_while_after),

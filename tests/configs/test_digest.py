@@ -12,6 +12,7 @@ NOT_DECISIVE = {
     "name": "name=another",
     "description": "description=other words",
     "baselines": "baselines=false",
+    "commit_every": "commit_every=10",
     "keep_checkpoints": "keep_checkpoints=4",
     "promotion": "promotion.approval=true",
     "retention": "retention={kind: every, rounds: 5}",
@@ -30,6 +31,7 @@ DECISIVE = {
     "rounds": ["rounds=31"],
     "stop": ["stop.patience=3", "stop.minutes=5", "stop={metric: accuracy, at_least: 0.9}"],
     "quorum": ["quorum=6"],
+    "evaluate_every": ["evaluate_every=0", "evaluate_every=2"],
     "algorithm": [
         "algorithm.seed=8",
         "algorithm.select.cohort=11",

@@ -254,6 +254,22 @@ def test_an_empty_mapping_is_told_what_it_needs(tmp_path: Path):
     ]
 
 
+@pytest.mark.parametrize("stop", ["{metric: accuracy, at_least: 0.9}", "{at_most: 0.1}", "{patience: 3, minutes: 5}"])
+def test_a_stop_that_looks_at_evaluated_rounds_is_refused_where_none_is(stop):
+    assert refusal("quickstart", "evaluate_every=0", f"stop={stop}") == (
+        "stop: at_least, at_most and patience look at evaluated rounds, and evaluate_every: 0 evaluates none; "
+        "raise evaluate_every, or stop by minutes alone"
+    )
+    load_plan("quickstart", ["evaluate_every=0", "stop={minutes: 5}"])
+    load_plan("quickstart", ["evaluate_every=5", f"stop={stop}"])
+
+
+@pytest.mark.parametrize(("field", "least"), [("evaluate_every", 0), ("commit_every", 1)])
+def test_a_cadence_that_is_none_is_refused(field, least):
+    expected = f"{field}: input should be greater than or equal to {least}, got {least - 1}"
+    assert refusal("quickstart", f"{field}={least - 1}") == expected
+
+
 def test_a_plan_that_is_not_there_is_told_the_one_that_was_meant():
     assert refusal("quickstar") == "there is no plan 'quickstar'; did you mean 'quickstart'?"
 

@@ -79,6 +79,13 @@ def test_every_keeps_the_rounds_that_it_divides(rounds: int) -> None:
     assert KeepEvery(rounds=rounds).keeps(versions) == {kept.version for kept in versions if kept.round in multiples}
 
 
+def test_every_keeps_the_next_version_where_a_round_is_none() -> None:
+    versions = [Kept(str(number), "run", number, {}) for number in range(3, 40, 3)]
+    assert KeepEvery(rounds=10).keeps(versions) == {"12", "21", "30"}
+    assert KeepEvery(rounds=100).keeps(versions) == set()
+    assert len(KeepEvery(rounds=2).keeps(versions)) == len(versions)
+
+
 @pytest.mark.parametrize(("metric", "best"), [("loss", min), ("mae", min), ("accuracy", max)])
 @pytest.mark.parametrize("seed", range(5))
 def test_best_keeps_the_best_of_each_training(metric: str, best, seed: int) -> None:

@@ -100,6 +100,19 @@ def test_nan_is_never_a_target_nor_a_new_best(metric) -> None:
     assert reason(Stop(metric=metric, patience=2), nan, 0.5, nan) is None
 
 
+def test_only_rounds_that_were_evaluated_count() -> None:
+    nothing, stop = {"train_loss": 0.0}, Stop(patience=2)
+    history = [nothing, {"loss": 1.0}, nothing, {"loss": 2.0}, nothing, nothing, {"loss": 3.0}]
+    assert [stop.reason(history[: n + 1], 0.0) for n in range(7)] == [None] * 6 + ["patience"]
+    assert Stop(at_most=1.5).reason([nothing], 0.0) is None
+
+
+def test_a_round_that_was_not_evaluated_is_stopped_at_by_time_only() -> None:
+    history = [{"loss": 0.1}, {"train_loss": 0.0}]
+    assert Stop(at_most=0.5, patience=1).reason(history, 0.0) is None
+    assert Stop(at_most=0.5, minutes=1).reason(history, 60.0) == "minutes"
+
+
 @pytest.mark.parametrize("wrong", [{"patience": 0}, {"minutes": 0}, {"min_delta": -1}, {"metric": "auc"}], ids=repr)
 def test_conditions_that_make_no_sense_are_refused(wrong) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):

@@ -14,7 +14,7 @@ from configs.loading import load_plan
 from configs.plan import Plan
 from federated.data import concatenate
 from federated.evaluation import evaluate
-from federated.rounds import broadcast, client_half, initial_state, select, server_half
+from federated.rounds import Memories, broadcast, client_half, initial_state, select, server_half
 from federated.updates import digest
 from flows.train import train
 from tasks.summary import Summary
@@ -62,22 +62,36 @@ def plain_loop(plan: Plan) -> str:
     from models.keras_engine import KerasEngine
 
     federation = plan.federation()
-    engine = KerasEngine(plan.model, federation.inputs, federation.classes)
-    state = initial_state(plan.algorithm, engine, len(federation.clients))
+    engine = KerasEngine(plan.model, federation.inputs, federation.classes, plan.compilation)
+    state, memories = initial_state(plan.algorithm, engine, len(federation.clients)), Memories()
     for number in range(1, plan.rounds + 1):
         cohort = select(plan.algorithm, number, list(federation.clients))
-        updates = [
-            client_half(plan.algorithm, engine, broadcast(plan.algorithm, state), federation.clients[name]).update
-            for name in cohort
+        sent = broadcast(plan.algorithm, state)
+        trained = [
+            client_half(plan.algorithm, engine, sent, federation.clients[name], memories.get(name)) for name in cohort
         ]
-        state, _ = server_half(plan.algorithm, state, updates)
+        memories |= {update.client: memory for update, memory in trained if memory is not None}
+        state, _ = server_half(plan.algorithm, state, [one.update for one in trained])
     return digest(state.params)
 
 
+BY_WAY_OF_TRAINING = {
+    "vectorized": ["model.hidden=[8]"],
+    "xla": ["model.hidden=[8]", "compilation=xla"],
+    "graph": ["model={kind: cnn, filters: [2, 4], hidden: 8}"],
+    "scaffold": ["algorithm.correction={kind: scaffold}", "algorithm.local.work={kind: partial}"],
+    "feddyn": ["algorithm.correction={kind: feddyn}", "algorithm.local.schedule={kind: exponential, decay: 0.9}"],
+    "fednova": ["algorithm.rule={kind: fednova}", "algorithm.local.work={kind: partial}", "commit_every=2"],
+}
+
+
 @pytest.mark.parametrize("workers", ["1", "2", "3"])
-def test_the_flow_equals_the_plain_loop_bit_for_bit(workers: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("changes", BY_WAY_OF_TRAINING.values(), ids=BY_WAY_OF_TRAINING)
+def test_the_flow_equals_the_plain_loop_bit_for_bit(
+    changes: list[str], workers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ROUNDHOUSE_WORKERS", workers)
-    plan = small_plan("algorithm.transforms.0.norm=0.3")
+    plan = small_plan("algorithm.transforms.0.norm=0.3", *changes)
     assert train(plan).weights_sha256 == plain_loop(plan)
 
 

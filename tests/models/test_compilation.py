@@ -82,8 +82,8 @@ def test_padding_is_refused_where_the_model_would_see_it(name: str, asked: str) 
         KerasEngine(own(name), (5,), 3, asked)
 
 
-def test_dropout_is_not_vectorized() -> None:
-    with pytest.raises(PlanError, match="compilation: vectorized takes no dropout"):
+def test_what_is_not_dense_is_not_vectorized() -> None:
+    with pytest.raises(PlanError, match=r"compilation: vectorized takes models of Flatten, .* layers only; use graph"):
         KerasEngine(own("with_dropout"), (5,), 3, "vectorized")
 
 

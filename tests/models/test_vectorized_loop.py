@@ -68,6 +68,41 @@ def test_a_client_alone_has_the_same_bits() -> None:
         assert same(alone, everyone[one.name])
 
 
+@pytest.mark.parametrize("batch", [1, 7, 16, 32, None])
+@pytest.mark.parametrize(
+    ("inputs", "hidden", "classes"),
+    [
+        ((8, 8, 1), (8,), 10),
+        ((64,), (64,), 10),
+        ((30,), (17, 5), 2),
+        ((13,), (), 3),
+        ((5,), (3,), None),
+        ((99,), (33,), 7),
+    ],
+    ids=str,
+)
+def test_no_lane_differs_from_another_in_a_bit(inputs, hidden, classes, batch) -> None:
+    """The same client in every lane, beside others of many sizes."""
+    one = KerasEngine(Mlp(hidden=hidden), inputs, classes, "vectorized")
+    rng = np.random.default_rng(0)
+
+    def data(rows: int) -> Client:
+        y = rng.normal(size=rows) if classes is None else rng.integers(0, classes, rows)
+        split = Split(
+            rng.normal(size=(rows, *inputs)).astype(np.float32), y.astype(np.float32 if classes is None else np.int32)
+        )
+        return Client("someone", split, split)
+
+    same_one, others = data(50), [data(rows) for rows in (3, 60, 41)]
+    work = LocalTraining(epochs=2, batch_size=batch, optimizer=Sgd(learning_rate=0.05))
+    clients = [same_one if number % 4 else others[number % 3] for number in range(3 * LANES)]
+    rngs = [np.random.default_rng(1) for _ in clients]
+    fits = one.fit_cohort(one.init(0), clients, work, rngs, [AS_ASKED] * len(clients))
+    bits = {fitted.params.tobytes() for client, fitted in zip(clients, fits, strict=True) if client is same_one}
+    assert len(bits) == 1
+    assert bits == {one.fit(one.init(0), same_one.train, work, np.random.default_rng(1)).params.tobytes()}
+
+
 def test_lanes_agree_with_one_client_after_the_other() -> None:
     terms = {
         one.name: Terms(steps=1 + number % 7, factor=1 / (1 + number % 3), proximal=0.3)

@@ -117,6 +117,15 @@ def test_the_pace_of_a_training_that_goes_on_counts_its_own_rounds(monkeypatch: 
     assert clock.pace(9, 10) == "1.50 s/round  2 s left"
 
 
+def test_the_pace_of_rounds_that_come_together_is_that_of_their_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 10.0, 10.0, 12.0, 12.0, 13.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    clock = Clock(rounds_done=1, block=3)
+    assert [clock.pace(number, 7) for number in (2, 3)] == ["5.00 s/round  20 s left"] * 2
+    assert [clock.pace(number, 7) for number in (4, 6)] == ["0.67 s/round  1 s left"] * 2
+    assert clock.pace(7, 7) == "0.75 s/round  0 s left"
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(4.2, "4 s"), (185, "3 min"), (9000, "2.5 h")])
 def test_durations_are_short(seconds: float, text: str) -> None:
     assert round_duration(seconds) == text

@@ -20,7 +20,8 @@ from federated.rounds import broadcast, client_half, initial_state, select, serv
 from federated.updates import digest
 from tasks.course import Course, begin_or_go_on, opened
 from tasks.identity import digest_of_code, fingerprints, identify, identify_training
-from tasks.journal import Committed, Journal
+from tasks.journal import Journal
+from tasks.records import Committed
 from tasks.signing import signer
 from tasks.starting import Start
 from tasks.summary import Summary
@@ -67,7 +68,9 @@ def play_round(of: Training, course: Course, **metrics: float) -> Committed:
     sent = tuple(Contribution(update.client, update.sha256, update.weight) for update in updates)
     per_client = of.client_tests.evaluate(of.engine, after.params)
     said = found | {"seconds_round": 0.25} | metrics
-    return course.commit(after, RoundReport(number, sent, ("client-x",), said, (0.1, 0.2, 0.3, 0.4, 0.5), per_client))
+    return course.commit(
+        after, RoundReport(number, sent, ("client-x",), said, (0.1, 0.2, 0.3, 0.4, 0.5), per_client), {}
+    )
 
 
 def play(until: int, of: Training | None = None, **metrics: float) -> Course:
@@ -356,5 +359,5 @@ def test_a_run_key_that_is_no_name_leaves_nothing_behind(run_key: str, own_home:
 def test_checkpoints_lie_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROUNDHOUSE_CHECKPOINTS", str(tmp_path / "elsewhere"))
     with opened("plan", "key") as found:
-        found.note_attempt("first")
+        found.attempts.note("first")
     assert (tmp_path / "elsewhere" / "plan" / "key" / "attempts").is_dir()

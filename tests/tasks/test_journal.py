@@ -22,7 +22,8 @@ from federated.selectors import Uniform
 from federated.server_optimizers import ServerOptimizer
 from federated.transforms import Clip, Transform
 from federated.updates import digest
-from tasks.journal import Journal, require_run_key
+from tasks.journal import Journal
+from tasks.run_keys import require_run_key
 from tasks.signing import Signer, read_signed
 from tasks.store import DamagedError, Store, sha256
 from tests.fakes import FakeEngine, line_federation, plain_sgd
@@ -201,6 +202,107 @@ def test_a_process_killed_at_any_write_changes_nothing(
             play(tmp_path, ROUNDS)
     assert bits(play(tmp_path, ROUNDS)) == bits(play(tmp_path / "in one go", ROUNDS))
     assert rounds_of(tmp_path, "records") == rounds_of(tmp_path, "states") == list(range(ROUNDS + 1))
+
+
+def play_in_blocks(url: Any, until: int, every: int) -> ServerState:
+    """Commits so many rounds together until the process dies."""
+    journal = opened(url)
+    state = taken_up(journal)
+    while state.round < until:
+        state = next_state(state)
+        write = journal.commit if state.round % every == 0 or state.round == until else journal.stage
+        write(state, {"said": f"at {state.round}"})
+    return state
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, ROUNDS])
+def test_a_block_has_every_record_and_the_state_of_its_last_round(every: int, tmp_path: Path) -> None:
+    assert bits(play_in_blocks(tmp_path, ROUNDS, every)) == bits(play(tmp_path / "in one go", ROUNDS))
+    ends = {0, ROUNDS, *range(0, ROUNDS + 1, every)}
+    assert rounds_of(tmp_path, "states") == sorted(ends)
+    journal, alone = opened(tmp_path), opened(tmp_path / "in one go")
+    assert (taken_up(journal).round, journal.damaged) == (ROUNDS, [])
+    taken_up(alone)
+    assert {done.round for done in journal.committed if not journal.is_interim(done.round)} == ends
+    for found, other in zip(journal.committed, alone.committed, strict=True):
+        left_out = ("previous", "interim")
+        assert {n: v for n, v in found.record.items() if n not in left_out} == {
+            n: v for n, v in other.record.items() if n not in left_out
+        }
+
+
+@pytest.mark.parametrize("again", [1, 2, 3])
+@pytest.mark.parametrize("write", range(2, 10))
+def test_a_process_killed_in_a_block_changes_nothing_whatever_the_blocks_are_afterwards(
+    write: int, again: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written, really_rename = list[Path](), Path.replace
+
+    def dying(temporary: Path, path: Path) -> Path:
+        if len(written) == write:
+            raise KeyboardInterrupt
+        written.append(path)
+        return really_rename(temporary, path)
+
+    with monkeypatch.context() as dies:
+        dies.setattr(Path, "replace", dying)
+        with pytest.raises(KeyboardInterrupt):
+            play_in_blocks(tmp_path, 6, 3)
+    before = sorted((tmp_path / "plan" / "key" / "records").iterdir())
+    assert taken_up(found := opened(tmp_path)).round in (0, 3)
+    assert found.damaged == []
+    assert bits(play_in_blocks(tmp_path, 6, again)) == bits(play(tmp_path / "in one go", 6))
+    after = sorted((tmp_path / "plan" / "key" / "records").iterdir())
+    assert set(before) <= set(after)
+    assert rounds_of(tmp_path, "records") == list(range(7))
+
+
+def test_of_a_block_only_the_checkpoint_that_is_damaged_is_told(tmp_path: Path) -> None:
+    play_in_blocks(tmp_path, 6, 3)
+    path = file(tmp_path, "states", 6)
+    truncate(path)
+    journal = opened(tmp_path)
+    assert taken_up(journal).round == 3
+    (said,) = journal.damaged
+    assert said.startswith(f"{path} is damaged")
+
+
+@pytest.mark.parametrize("damage", [truncate, change, empty])
+def test_a_damaged_record_in_a_block_is_reported_until_its_round_is_done_again(damage: Damage, tmp_path: Path) -> None:
+    play_in_blocks(tmp_path, 6, 3)
+    damage(file(tmp_path, "records", 5))
+    journal = opened(tmp_path)
+    assert (taken_up(journal).round, len(journal.damaged)) == (3, 1)
+    play_in_blocks(tmp_path, 6, 3)
+    healed = opened(tmp_path)
+    assert (taken_up(healed).round, healed.damaged) == (6, [])
+
+
+def test_an_interim_round_computed_again_with_other_weights_is_refused(tmp_path: Path) -> None:
+    play_in_blocks(tmp_path, 3, 3)
+    truncate(file(tmp_path, "states", 3))
+    journal = opened(tmp_path)
+    other = next_state(taken_up(journal), STATEFUL.model_copy(update={"rule": WeightedMean()}))
+    with pytest.raises(TrainingError, match=r"^round 1: computed again .* other weights"):
+        journal.stage(other, {})
+
+
+def test_a_checkpoint_that_is_inside_a_block_the_next_time_is_mended(tmp_path: Path) -> None:
+    play(tmp_path, 3)
+    path = file(tmp_path, "states", 2)
+    whole = path.read_bytes()
+    truncate(path)
+    truncate(file(tmp_path, "states", 3))
+    play_in_blocks(tmp_path, 4, 4)
+    assert path.read_bytes() == whole
+
+
+def test_so_many_checkpoints_stay_however_long_the_blocks_are(tmp_path: Path) -> None:
+    play_in_blocks(tmp_path, 9, 3)
+    journal = opened(tmp_path)
+    taken_up(journal)
+    journal.prune(2, 9)
+    assert rounds_of(tmp_path, "states") == [0, 6, 9]
 
 
 def test_what_is_committed_counts_at_once(tmp_path: Path) -> None:
@@ -545,26 +647,26 @@ def test_of_two_results_of_a_round_the_later_counts(tmp_path: Path) -> None:
 
 
 def test_an_attempt_is_told_of_those_before_it(tmp_path: Path) -> None:
-    told = [opened(tmp_path).note_attempt(flow_run) for flow_run in ("first", "second", "second", "third")]
+    told = [opened(tmp_path).attempts.note(flow_run) for flow_run in ("first", "second", "second", "third")]
     assert told == [[], ["first"], ["first"], ["first", "second", "second"]]
 
 
 def test_a_damaged_note_of_an_attempt_is_no_matter(tmp_path: Path) -> None:
     for flow_run in ("first", "second"):
-        opened(tmp_path).note_attempt(flow_run)
+        opened(tmp_path).attempts.note(flow_run)
     truncate(file(tmp_path, "attempts", 0))
-    assert opened(tmp_path).note_attempt("third") == ["second"]
+    assert opened(tmp_path).attempts.note("third") == ["second"]
 
 
 @pytest.mark.parametrize("kind", ["records", "states", "results", "attempts"])
 def test_what_a_killed_process_left_half_written_is_not_seen(kind: str, tmp_path: Path) -> None:
     finish(tmp_path, 2, b"the result")
-    opened(tmp_path).note_attempt("first")
+    opened(tmp_path).attempts.note("first")
     (tmp_path / "plan" / "key" / kind / ".000009-abc.json.4711").write_bytes(b"half")
     journal = opened(tmp_path)
     assert (taken_up(journal).round, journal.damaged) == (2, [])
     assert journal.finished() == b"the result"
-    assert journal.note_attempt("second") == ["first"]
+    assert journal.attempts.note("second") == ["first"]
 
 
 @pytest.mark.parametrize("name", ["README.txt", "Thumbs.db", "lost+found"])
@@ -576,5 +678,5 @@ def test_a_file_of_somebody_else_is_no_matter(name: str, tmp_path: Path) -> None
 
 def test_the_root_of_a_store_is_no_local_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    opened("memory://").note_attempt("first")
+    opened("memory://").attempts.note("first")
     assert list(tmp_path.iterdir()) == []

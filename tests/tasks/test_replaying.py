@@ -178,7 +178,7 @@ def test_where_retention_removed_the_parents_weights_the_rounds_before_are_compu
     remove_weights("2", "3")
     found = replayed("quickstart/4")
     assert (found.agrees, found.version, found.round, found.since, found.differing) == (True, "4", 4, 1, ())
-    assert list(found.lines())[1] == "computed from round 1: the weights between are removed"
+    assert list(found.lines())[1] == "computed from round 1: no round between has weights"
     remove_weights("1", "4")
     found = replayed("quickstart/4")
     assert (found.agrees, found.version, found.round, found.since) == (True, "4", 4, 0)
@@ -188,8 +188,8 @@ def test_the_first_round_that_differs_is_the_one_that_is_named(home: Path, monke
     remove_weights("2", "3")
     really = replaying.client_half
 
-    def other(algorithm: Any, engine: Any, sent: Any, client: Any) -> Any:
-        trained = really(algorithm, engine, sent, client)
+    def other(algorithm: Any, engine: Any, sent: Any, client: Any, memory: Any) -> Any:
+        trained = really(algorithm, engine, sent, client, memory)
         update = trained.update
         return trained._replace(update=replace(update, delta=2 * update.delta)) if sent.round == 3 else trained
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -37,6 +38,14 @@ def test_the_artifact_has_the_facts_and_a_line_for_every_round() -> None:
     assert "| test accuracy | 0.9000 |" in text
     assert "| 1 | 2 | 1.0000 | 0.5000 | 0.4000 | 0.10 |  |" in text
     assert "| 2 | 2 | 0.5000 | 0.5000 | 0.4000 | 0.10 | b |" in text
+
+
+def test_a_round_that_was_not_evaluated_has_empty_cells_and_a_line_without_scores() -> None:
+    bare = replace(report(1), metrics={"train_loss": 0.4, "seconds_round": 0.1}, spread=())
+    text = markdown(SUMMARY, [bare, report(2)])
+    assert "| 1 | 2 |  |  | 0.4000 | 0.10 |  |" in text
+    assert "| 2 | 2 | 0.5000 | 0.5000 | 0.4000 | 0.10 |  |" in text
+    assert str(bare) == "round 1: 2 clients, 0.10 s"
 
 
 def test_a_long_training_keeps_its_last_two_hundred_rounds_in_the_table() -> None:
