@@ -20,7 +20,7 @@ from federated.partitions import AnyPartition, Natural
 from federated.scaling import AnyScaling, AsIs
 from federated.sources import AnySource
 from federated.stopping import Stop
-from models.architecture import Asked
+from models.architecture import Asked, AskedDevice, Precision
 from models.specs import AnyModel
 
 NOT_DECISIVE = {"name", "description", "baselines", "keep_checkpoints", "promotion", "retention", "drift"}
@@ -37,6 +37,8 @@ class Plan(Component):
     ``start`` is what round 1 starts from. ``promotion`` says what a model must show to become the champion, and
     ``retention`` which versions keep their weights; ``drift`` says when new data ask for a training.
     ``compilation`` is how local training is compiled; ``auto`` goes by the model's layers and size.
+    ``device`` is what trains, ``replicas`` how many of them train one client together, and ``precision`` what layers
+    compute in meanwhile.
     ``keep_checkpoints`` is how many rounds can be gone back, should the latest checkpoint be damaged.
     """
 
@@ -48,6 +50,9 @@ class Plan(Component):
     scaling: AnyScaling = AsIs()
     model: AnyModel
     compilation: Asked = "auto"
+    device: AskedDevice = "auto"
+    replicas: int = Field(default=1, ge=1)
+    precision: Precision = "float32"
     start: AnyStart = Fresh()
     rounds: int = Field(ge=1)
     stop: Stop | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -17,39 +16,49 @@ from federated.engine import AS_ASKED, Fitted, Scores, Terms
 from federated.errors import PlanError
 from federated.local_training import LocalTraining
 from federated.schedules import Constant
-from models.architecture import Asked, Model, Shape, build_seeded
+from models.architecture import Asked, AskedDevice, DeviceType, Model, Precision, Shape, build_seeded
 from models.compilation import Compilation, compilation
+from models.data_parallel import DataParallel
+from models.devices import HOST, Turns, devices, off_cudnn, prepare_devices
 from models.gradients import ClippedExamples, Gradients, MeanGradient
 from models.layout import Layout
 from models.local_loop import Course, GraphLoop, LocalLoop, LocalStep, PaddedLoop
 from models.objectives import objective
+from models.precision import LOSS_SCALES, check_precision
 from models.stateless_optimizers import place_of_rate, stateless_optimizer
 
 _SCORED_ROWS = 4096  # rows scored in one call: bounds memory
 
 
-def prepare_devices() -> None:
-    """One thread an operation, so that bits do not depend on the number of cores; GPU memory as needed.
-
-    Clients run side by side instead. Where TensorFlow has already started, its settings stay as they are.
-    """
-    with contextlib.suppress(RuntimeError):
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-    for gpu in tf.config.list_physical_devices("GPU"):
-        with contextlib.suppress(RuntimeError):
-            tf.config.experimental.set_memory_growth(gpu, True)
-
-
 class KerasEngine:
-    """Trains and scores one Keras architecture; an ``Engine``. Safe to call from several threads."""
+    """Trains and scores one Keras architecture; an ``Engine``. Safe to call from several threads.
 
-    def __init__(self, spec: Model, inputs: Shape, classes: int | None, how: Asked = "auto") -> None:
+    Trainings side by side spread over all devices; ``replicas`` devices train one client together. Models are built on
+    the CPU and scored in float32.
+
+    Raises:
+        PlanError: the devices are not there, or the model does not fit them or the rest.
+    """
+
+    def __init__(
+        self,
+        spec: Model,
+        inputs: Shape,
+        classes: int | None,
+        how: Asked = "auto",
+        device: AskedDevice = "auto",
+        replicas: int = 1,
+        precision: Precision = "float32",
+    ) -> None:
         prepare_devices()
-        self._spec, self._inputs, self._classes = spec, inputs, classes
+        self._devices = devices(device, replicas)
+        self._turns = Turns(len(self._devices.groups))
+        self._spec, self._inputs, self._classes, self._precision = spec, inputs, classes, precision
         self._objective = objective(classes)
-        self._model = build_seeded(spec, inputs, classes, seed=0)
+        self._model = self._built("float32")
         self._layout = Layout(self._model)
-        self._compilation = compilation(how, self._model, self._layout)
+        self._compilation = compilation(how, self._model, self._layout, self._devices)
+        self._trained = self._model if precision == "float32" else self._built(precision)
         self._rows = [
             tf.TensorSpec([None, *inputs], tf.float32),
             tf.TensorSpec([None], self._objective.target_dtype),
@@ -74,19 +83,26 @@ class KerasEngine:
         """By a plain graph, or by XLA."""
         return self._compilation
 
+    @property
+    def device(self) -> DeviceType:
+        """What trains."""
+        return self._devices.type
+
     def prepare(self, work: LocalTraining) -> None:
         """Builds what ``work`` needs, so that what is wrong with it shows before anything has begun.
 
         Raises:
             PlanError: its optimizer cannot be built, or it does not fit the model.
         """
-        optimizer = self._optimizer(work)
+        with tf.device(HOST):
+            optimizer = self._optimizer(work)
         if place_of_rate(optimizer) is None and work.schedule != Constant():
             raise PlanError("algorithm.local.schedule: the optimizer has a schedule of its own; leave one out")
-        self._loop(work, AS_ASKED)
+        self._loop(work, AS_ASKED, 0)
 
     def init(self, seed: int) -> Vector:
-        return self._layout.read(build_seeded(self._spec, self._inputs, self._classes, seed))
+        with tf.device(HOST):
+            return self._layout.read(build_seeded(self._spec, self._inputs, self._classes, seed))
 
     def fit(
         self, params: Vector, data: Split, work: LocalTraining, rng: np.random.Generator, terms: Terms = AS_ASKED
@@ -97,7 +113,8 @@ class KerasEngine:
         seeds = rng.integers(0, 2**31, size=(self._layout.states, 2))
         linear = np.empty(0, np.float32) if terms.linear is None else terms.linear
         course = Course(order.astype(np.int32), work.batch(rows), steps, seeds.astype(np.int32), terms.factor, linear)
-        trained, loss = self._loop(work, terms).train(params, data, course)
+        with self._turns.taken() as group, tf.device(self._devices.groups[group][0]):
+            trained, loss = self._loop(work, terms, group).train(params, data, course)
         return Fitted(trained, {"train_loss": loss})
 
     def fit_cohort(
@@ -112,33 +129,45 @@ class KerasEngine:
             yield self.fit(params, client.train, work, rng, own)
 
     def score(self, params: Vector, data: Split) -> Scores:
-        pieces = [
-            self._score(params, data.x[at : at + _SCORED_ROWS], data.y[at : at + _SCORED_ROWS])
-            for at in range(0, len(data), _SCORED_ROWS)
-        ]
+        with tf.device(self._devices.groups[0][0]):
+            pieces = [
+                self._score(params, data.x[at : at + _SCORED_ROWS], data.y[at : at + _SCORED_ROWS])
+                for at in range(0, len(data), _SCORED_ROWS)
+            ]
         names = ("loss", self._objective.score_name)
         return {
             name: np.concatenate([piece.numpy() for piece in column])
             for name, column in zip(names, zip(*pieces, strict=True), strict=True)
         }
 
-    def _loop(self, work: LocalTraining, terms: Terms) -> LocalLoop:
-        """Compiled once for every kind of step."""
-        linear = terms.linear is not None
-        key = f"{work.optimizer.model_dump_json()} {work.clip_examples} {terms.proximal} {linear}"
-        with self._lock:
+    def _built(self, precision: Precision) -> keras.Model:
+        with tf.device(HOST):
+            model = build_seeded(self._spec, self._inputs, self._classes, 0, precision)
+        check_precision(model, precision)
+        if self._devices.type == "cpu":
+            off_cudnn(model)
+        return model
+
+    def _loop(self, work: LocalTraining, terms: Terms, group: int) -> LocalLoop:
+        """Compiled once for every kind of step; where devices train together, once for every group of them."""
+        linear, together = terms.linear is not None, self._devices.groups[group]
+        own = group if len(together) > 1 else 0
+        key = f"{work.optimizer.model_dump_json()} {work.clip_examples} {terms.proximal} {linear} {own}"
+        with self._lock, tf.device(HOST):
             if key not in self._loops:
-                step = LocalStep(self._layout, self._gradients(work), self._optimizer(work), terms.proximal, linear)
+                gradients = self._gradients(work, together)
+                step = LocalStep(self._layout, gradients, self._optimizer(work), terms.proximal, linear)
                 self._loops[key] = PaddedLoop(step) if self._compilation == "xla" else GraphLoop(step, self._rows)
             return self._loops[key]
 
     def _optimizer(self, work: LocalTraining) -> keras.optimizers.Optimizer:
         return stateless_optimizer(work.optimizer, self._model)
 
-    def _gradients(self, work: LocalTraining) -> Gradients:
-        if work.clip_examples is None:
-            return MeanGradient(self._model, self._objective)
-        return ClippedExamples(self._model, self._layout, self._objective, work.clip_examples)
+    def _gradients(self, work: LocalTraining, together: tuple[str, ...]) -> Gradients:
+        found: Gradients = MeanGradient(self._trained, self._objective, LOSS_SCALES[self._precision])
+        if work.clip_examples is not None:
+            found = ClippedExamples(found, self._layout, work.clip_examples)
+        return found if len(together) == 1 else DataParallel(found, self._layout, together)
 
     def _score_rows(self, params: Any, x: Any, y: Any) -> tuple[Any, Any]:
         unused_seeds = tf.zeros([self._layout.states, 2], tf.int32)

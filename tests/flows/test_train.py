@@ -175,6 +175,7 @@ def test_the_run_holds_the_plan_the_numbers_of_every_round_and_the_figures() -> 
     assert run.data.params["algorithm.transforms.0.kind"] == "clip"
     assert run.data.tags["stop_reason"] == "rounds"
     assert run.data.tags["compilation"] == "graph"
+    assert run.data.tags["device"] in ("cpu", "gpu")
     assert len(run.data.tags["prefect.flow_run_id"]) == 36
     assert run.data.tags.get("mlflow.source.git.commit") == commit_of_this_checkout()
     by_round = (
