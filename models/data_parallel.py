@@ -16,6 +16,7 @@ class DataParallel:
     """Another gradient, of whose batches each of ``devices`` takes a part; the parts differ by one row at most.
 
     A part counts by its rows, so that the sum is the gradient of the whole batch but for rounding, whatever its size.
+    A part's dropout goes by the number of its first row: no two parts of a batch draw the same.
     Parts are added up on the first device, always in the same order: the same devices give the same bits.
 
     Raises:

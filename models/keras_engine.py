@@ -98,7 +98,7 @@ class KerasEngine:
             optimizer = self._optimizer(work)
         if place_of_rate(optimizer) is None and work.schedule != Constant():
             raise PlanError("algorithm.local.schedule: the optimizer has a schedule of its own; leave one out")
-        self._loop(work, AS_ASKED, 0)
+        self._loop(work, AS_ASKED)
 
     def init(self, seed: int) -> Vector:
         with tf.device(HOST):
@@ -148,7 +148,7 @@ class KerasEngine:
             off_cudnn(model)
         return model
 
-    def _loop(self, work: LocalTraining, terms: Terms, group: int) -> LocalLoop:
+    def _loop(self, work: LocalTraining, terms: Terms, group: int = 0) -> LocalLoop:
         """Compiled once for every kind of step; where devices train together, once for every group of them."""
         linear, together = terms.linear is not None, self._devices.groups[group]
         own = group if len(together) > 1 else 0

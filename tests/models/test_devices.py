@@ -166,6 +166,7 @@ def found_with(devices: int) -> tuple[dict[str, list[str]], set[int]]:
     return json.loads(line.removeprefix("found ")), devices_of("MatMul", done)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_one_two_or_three_devices_give_the_same_bits(name):
     one, two, three = (found_with(count)[0] for count in (1, 2, 3))
@@ -176,6 +177,7 @@ def test_one_two_or_three_devices_give_the_same_bits(name):
     assert three[f"{name} on each"] == [alone] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_every_device_trains(count):
     found, used = found_with(count)
@@ -183,6 +185,7 @@ def test_every_device_trains(count):
     assert found["device"] == "cpu"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_a_program_is_traced_once_for_all_devices(name):
     assert found_with(3)[0][f"{name} traces"] == found_with(1)[0][f"{name} traces"]
