@@ -20,7 +20,7 @@ from federated.partitions import AnyPartition, Natural
 from federated.scaling import AnyScaling, AsIs
 from federated.sources import AnySource
 from federated.stopping import Stop
-from models.architecture import Asked
+from models.architecture import Asked, AskedDevice, Precision
 from models.losses import AnyLoss, Auto
 from models.specs import AnyModel
 
@@ -43,6 +43,8 @@ class Plan(Component):
     ``compilation`` is how local training is compiled; ``auto`` goes by the model's layers and size.
     ``evaluate_every`` so many rounds the global model is evaluated, and at the end; 0 is only at the end.
     ``commit_every`` so many rounds are one task and one version; each has its own record and numbers.
+    ``device`` is what trains, ``replicas`` how many of them train one client together, and ``precision`` what layers
+    compute in meanwhile.
     ``keep_checkpoints`` is how many checkpoints can be gone back to, should the latest be damaged.
     """
 
@@ -55,6 +57,9 @@ class Plan(Component):
     model: AnyModel
     compilation: Asked = "auto"
     loss: AnyLoss = Auto()
+    device: AskedDevice = "auto"
+    replicas: int = Field(default=1, ge=1)
+    precision: Precision = "float32"
     start: AnyStart = Fresh()
     rounds: int = Field(ge=1)
     stop: Stop | None = None

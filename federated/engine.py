@@ -60,6 +60,10 @@ class Engine(Protocol):
     def compilation(self) -> str:
         """How local training is compiled, in a word: a run records it, because it decides the last bits."""
 
+    @property
+    def device(self) -> str:
+        """What type of device trains, in a word: a run records it, because it decides the last bits."""
+
     def init(self, seed: int) -> Vector:
         """Initial weights, shape (size,): a function of ``seed`` alone."""
 

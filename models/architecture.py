@@ -18,6 +18,14 @@ Shape = tuple[int, ...]
 Asked = Literal["auto", "graph", "xla", "vectorized"]
 """How local training is to be compiled."""
 
+DeviceType = Literal["cpu", "gpu"]
+
+AskedDevice = Literal["auto", "cpu", "gpu"]
+"""What local training is to run on; ``auto``: GPUs where there are any."""
+
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+"""What layers compute in: a Keras dtype policy. Weights are float32 in all of them."""
+
 _BUILDING = threading.Lock()
 
 
@@ -55,17 +63,23 @@ def require_shape(kind: str, inputs: Shape, wanted: str, fits: bool) -> None:
         raise PlanError(f"model.{kind}: takes examples of shape {wanted}, the data have {inputs}")
 
 
-def build_seeded(spec: Model, inputs: Shape, classes: int | None, seed: int) -> keras.Model:
+def build_seeded(
+    spec: Model, inputs: Shape, classes: int | None, seed: int, precision: Precision = "float32"
+) -> keras.Model:
     """A new model whose initial weights are a function of ``seed``, whatever else this process does.
 
     Keras takes the seeds of its initializers from Python's global generator, which other threads use too. Here it gets
     a generator of its own, one model at a time.
     """
+    import keras
     from keras.src.random import seed_generator
 
+    policy = keras.config.dtype_policy()
     with _BUILDING:
+        keras.config.set_dtype_policy(precision)
         everybodys, seed_generator.python_random = seed_generator.python_random, random.Random(seed)  # noqa: S311 - weights, not secrets
         try:
             return spec.build(inputs, classes)
         finally:
             seed_generator.python_random = everybodys
+            keras.config.set_dtype_policy(policy)

@@ -30,10 +30,13 @@ class Gradients(Protocol):
 
 
 class MeanGradient:
-    """The gradient of the batch's mean loss and of the model's penalties."""
+    """The gradient of the batch's mean loss and of the model's penalties.
 
-    def __init__(self, model: keras.Model, objective: Objective) -> None:
-        self._model, self._objective = model, objective
+    The loss is float32, whatever the model computes in. On its way back it is multiplied by ``scale``.
+    """
+
+    def __init__(self, model: keras.Model, objective: Objective, scale: float = 1.0) -> None:
+        self._model, self._objective, self._scale = model, objective, scale
 
     def __call__(self, trainable: list[Any], state: list[Any], x: Any, y: Any, counts: Any = None) -> Slope:
         with tf.GradientTape() as tape:
@@ -41,16 +44,15 @@ class MeanGradient:
             outputs, state, penalties = self._model.stateless_call(
                 trainable, state, x, training=True, return_losses=True
             )
-            losses = self._objective.loss(y, outputs)
+            losses = self._objective.loss(y, tf.cast(outputs, tf.float32))
             if counts is None:
                 mean = tf.reduce_mean(losses)
             else:
                 losses *= counts
                 mean = tf.reduce_sum(losses) / tf.reduce_sum(counts)
-            total = tf.add_n([mean, *penalties])
-        return Slope(
-            _dense(tape.gradient(total, trainable, unconnected_gradients="zero")), state, tf.reduce_sum(losses)
-        )
+            total = self._scale * tf.add_n([mean, *(tf.cast(penalty, tf.float32) for penalty in penalties)])
+        found = _dense(tape.gradient(total, trainable, unconnected_gradients="zero"))
+        return Slope([gradient / self._scale for gradient in found], state, tf.reduce_sum(losses))
 
 
 class ClippedExamples:
@@ -62,21 +64,20 @@ class ClippedExamples:
         PlanError: the model has moving statistics, through which examples see each other.
     """
 
-    def __init__(self, model: keras.Model, layout: Layout, objective: Objective, norm: float) -> None:
+    def __init__(self, one: Gradients, layout: Layout, norm: float) -> None:
         if layout.size > layout.trainable:
             raise PlanError(
                 "algorithm.local.clip_examples: batch normalisation mixes the examples of a batch; "
                 "use group normalisation"
             )
-        self._one, self._norm = MeanGradient(model, objective), norm
+        self._one, self._norm = one, norm
 
     def __call__(self, trainable: list[Any], state: list[Any], x: Any, y: Any, counts: Any = None) -> Slope:
         rows = tf.shape(x)[0]
         numbers = tf.range(rows)
 
         def example(number: Any) -> Any:
-            seeds = [value + tf.cast(tf.stack([number, 0]), value.dtype) for value in state]
-            slope = self._one(trainable, seeds, x[number][None], y[number][None])
+            slope = self._one(trainable, seeds_from(number, state), x[number][None], y[number][None])
             norm = tf.linalg.global_norm(slope.gradients)
             share = tf.minimum(1.0, self._norm / tf.maximum(norm, 1e-12))
             return [share * gradient for gradient in slope.gradients], slope.loss
@@ -85,8 +86,17 @@ class ClippedExamples:
         weights = tf.ones([rows]) if counts is None else counts
         total = tf.reduce_sum(weights)
         gradients = [tf.tensordot(weights, gradient, 1) / total for gradient in clipped]
-        after = [value + tf.cast(tf.stack([0, _DRAWS]), value.dtype) for value in state]
-        return Slope(gradients, after, tf.reduce_sum(weights * losses))
+        return Slope(gradients, after_draws(state), tf.reduce_sum(weights * losses))
+
+
+def seeds_from(number: Any, state: list[Any]) -> list[Any]:
+    """The seeds that the example ``number`` of a batch draws from. The state of a model without statistics is seeds."""
+    return [value + tf.cast(tf.stack([number, 0]), value.dtype) for value in state]
+
+
+def after_draws(state: list[Any]) -> list[Any]:
+    """The seeds of the next batch, after whatever examples have drawn."""
+    return [value + tf.cast(tf.stack([0, _DRAWS]), value.dtype) for value in state]
 
 
 def _dense(found: list[Any]) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -35,7 +35,7 @@ class LocalLoop(Protocol):
     together: int
     """How many clients it wants at a time."""
 
-    def train(self, params: Vector, tasks: Sequence[Task]) -> Iterator[Outcome]:
+    def train(self, params: Vector, tasks: Sequence[Task], resident: ResidentRows) -> list[Outcome]:
         """An outcome a task, in order: each is a function of ``params`` and the task alone."""
 
 
@@ -44,8 +44,8 @@ class GraphLoop:
 
     together = 1
 
-    def __init__(self, step: LocalStep, resident: ResidentRows, rows: list[tf.TensorSpec]) -> None:
-        self._step, self._resident = step, resident
+    def __init__(self, step: LocalStep, rows: list[tf.TensorSpec]) -> None:
+        self._step = step
         number = tf.TensorSpec([], tf.int32)
         self._run = tf.function(
             self._steps,
@@ -61,12 +61,14 @@ class GraphLoop:
             ],
         )
 
-    def train(self, params: Vector, tasks: Sequence[Task]) -> Iterator[Outcome]:
-        for data, course in tasks:
-            numbers = np.int32(course.batch), np.int32(course.steps), np.int32(course.unreported)
-            own = course.seeds, np.float32(course.factor), course.linear
-            trained, loss = self._run(params, *self._resident.of(data), course.order, *numbers, *own)
-            yield Outcome(trained.numpy(), float(loss) / course.reported_rows)
+    def train(self, params: Vector, tasks: Sequence[Task], resident: ResidentRows) -> list[Outcome]:
+        return [self._one(params, course, *resident.of(data)) for data, course in tasks]
+
+    def _one(self, params: Vector, course: Course, x: Any, y: Any) -> Outcome:
+        numbers = np.int32(course.batch), np.int32(course.steps), np.int32(course.unreported)
+        own = course.seeds, np.float32(course.factor), course.linear
+        trained, loss = self._run(params, x, y, course.order, *numbers, *own)
+        return Outcome(trained.numpy(), float(loss) / course.reported_rows)
 
     def _steps(
         self,
@@ -106,21 +108,23 @@ class PaddedLoop:
 
     together = 1
 
-    def __init__(self, step: LocalStep, resident: ResidentRows) -> None:
-        self._step, self._resident = step, resident
+    def __init__(self, step: LocalStep) -> None:
+        self._step = step
         self._run = tf.function(self._steps, autograph=False, jit_compile=True)
 
-    def train(self, params: Vector, tasks: Sequence[Task]) -> Iterator[Outcome]:
-        for data, course in tasks:
-            epochs, rows = course.order.shape
-            width = course.batch if course.batch < rows else rounded_up(rows)
-            places = np.zeros((rounded_up(epochs * course.epoch), width), np.int32)
-            counts = np.zeros(places.shape, np.float32)
-            course.deal(places, counts)
-            numbers = np.int32(course.steps), np.int32(course.unreported)
-            own = course.seeds, np.float32(course.factor), course.linear
-            trained, loss = self._run(params, *self._resident.of(data), places, counts, *numbers, *own)
-            yield Outcome(trained.numpy(), float(loss) / course.reported_rows)
+    def train(self, params: Vector, tasks: Sequence[Task], resident: ResidentRows) -> list[Outcome]:
+        return [self._one(params, course, *resident.of(data)) for data, course in tasks]
+
+    def _one(self, params: Vector, course: Course, x: Any, y: Any) -> Outcome:
+        epochs, rows = course.order.shape
+        width = course.batch if course.batch < rows else rounded_up(rows)
+        places = np.zeros((rounded_up(epochs * course.epoch), width), np.int32)
+        counts = np.zeros(places.shape, np.float32)
+        course.deal(places, counts)
+        numbers = np.int32(course.steps), np.int32(course.unreported)
+        own = course.seeds, np.float32(course.factor), course.linear
+        trained, loss = self._run(params, x, y, places, counts, *numbers, *own)
+        return Outcome(trained.numpy(), float(loss) / course.reported_rows)
 
     def _steps(
         self,

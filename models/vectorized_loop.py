@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import tensorflow as tf
 from federated.component import Vector
 from models.local_loop import LocalLoop, Outcome, Task, rounded_up
 from models.local_step import LocalStep
+from models.resident_rows import ResidentRows
 
 LANES = 16
 """Clients that train side by side: always so many, or the bits of one could depend on how many there are."""
@@ -43,17 +44,17 @@ class VectorizedLoop:
             ],
         )
 
-    def train(self, params: Vector, tasks: Sequence[Task]) -> Iterator[Outcome]:
+    def train(self, params: Vector, tasks: Sequence[Task], resident: ResidentRows) -> list[Outcome]:
         outcomes: dict[int, Outcome] = {}
         for width, places in _by_width(tasks).items():
-            loop = self._in_lanes if width else self._single.train
             for start in range(0, len(places), LANES):
                 some = places[start : start + LANES]
-                outcomes |= zip(some, loop(params, [tasks[place] for place in some]), strict=True)
-        for place in range(len(tasks)):
-            yield outcomes.pop(place)
+                chosen = [tasks[place] for place in some]
+                done = self._in_lanes(params, chosen) if width else self._single.train(params, chosen, resident)
+                outcomes |= zip(some, done, strict=True)
+        return [outcomes[place] for place in range(len(tasks))]
 
-    def _in_lanes(self, params: Vector, tasks: Sequence[Task]) -> Iterator[Outcome]:
+    def _in_lanes(self, params: Vector, tasks: Sequence[Task]) -> list[Outcome]:
         most = max(course.order.shape[0] * course.epoch for _, course in tasks)
         places = np.zeros((LANES, most, _width(tasks[0])), np.int32)
         counts = np.zeros(places.shape, np.float32)
@@ -68,8 +69,8 @@ class VectorizedLoop:
             factors[lane], linear[lane] = course.factor, course.linear
         x, y = (np.concatenate([getattr(data, part) for data, _ in tasks]) for part in ("x", "y"))
         trained, losses = self._run(params, x, y, places, counts, *numbers, factors, linear)
-        for (_, course), own, loss in zip(tasks, trained.numpy(), losses.numpy(), strict=False):
-            yield Outcome(own, float(loss) / course.reported_rows)
+        found = zip(tasks, trained.numpy(), losses.numpy(), strict=False)  # without the empty lanes
+        return [Outcome(own, float(loss) / course.reported_rows) for (_, course), own, loss in found]
 
     def _steps(
         self,

@@ -6,6 +6,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from configs.plan import Plan
+from tasks.engines import engine_of
 from tasks.training import Sealed, Training
 
 
@@ -17,8 +18,4 @@ def load_training(plan: Plan) -> Sealed[Training]:
         InputError: the plan and the data do not fit.
     """
     federation = plan.federation()
-    from models.keras_engine import KerasEngine
-
-    engine = KerasEngine(plan.model, federation.inputs, federation.classes, plan.compilation, plan.loss)
-    engine.prepare(plan.algorithm.local)
-    return Sealed(Training(plan, federation, engine))
+    return Sealed(Training(plan, federation, engine_of(plan, federation)))

@@ -119,6 +119,7 @@ def publish_results(
         "weights_sha256": summary.weights_sha256,
         "model_version": summary.model_version,
         "compilation": training.engine.compilation,
+        "device": training.engine.device,
     }
     reports, params = course.value.reports, course.value.state.params
     by_round = reports[-1].metrics

@@ -14,6 +14,7 @@ from federated.errors import InputError, TrainingError
 from federated.packing import Arrays, pack, unpack
 from federated.rounds import Memories, ServerState, broadcast, client_half, initial_state, screen, select, server_half
 from federated.updates import Update, digest
+from tasks.engines import engine_of
 from tasks.history import history
 from tasks.identity import digest_of_code, identify
 from tasks.signing import Trusted
@@ -151,11 +152,8 @@ class _Machine:
     """The plain loop of a plan."""
 
     def __init__(self, plan: Plan) -> None:
-        from models.keras_engine import KerasEngine
-
         self._plan, self._federation = plan, plan.federation()
-        parties = self._federation
-        self._engine = KerasEngine(plan.model, parties.inputs, parties.classes, plan.compilation, plan.loss)
+        self._engine = engine_of(plan, self._federation)
         self.start = initial_state(plan.algorithm, self._engine, len(self._federation.clients))
         self.code_sha256 = digest_of_code(identify(plan))
 

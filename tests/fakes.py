@@ -42,6 +42,10 @@ class FakeEngine:
         return "none"
 
     @property
+    def device(self) -> str:
+        return "cpu"
+
+    @property
     def trainable(self) -> int:
         return self._features + 1
 

@@ -28,7 +28,7 @@ def test_without_a_warm_up_it_begins_at_1_and_never_rises(schedule):
 @each_schedule
 def test_a_warm_up_rises_in_a_line_and_then_changes_nothing(schedule):
     cold, warm = (schedule.model_copy(update={"warmup": rounds}) for rounds in (0, 3))
-    assert [warm.factor(round) / cold.factor(number) for number in (1, 2, 3, 4, 5)] == [0.25, 0.5, 0.75, 1, 1]
+    assert [warm.factor(number) / cold.factor(number) for number in (1, 2, 3, 4, 5)] == [0.25, 0.5, 0.75, 1, 1]
 
 
 def test_constant_is_1():

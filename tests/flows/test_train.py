@@ -17,6 +17,7 @@ from federated.evaluation import evaluate
 from federated.rounds import Memories, broadcast, client_half, initial_state, select, server_half
 from federated.updates import digest
 from flows.train import train
+from tasks.engines import engine_of
 from tasks.summary import Summary
 from tasks.training import RoundReport
 from tasks.watching import Unwatched, watched_by
@@ -59,10 +60,8 @@ def versions_of(name: str) -> list[Any]:
 
 def plain_loop(plan: Plan) -> str:
     """The method without Prefect or MLflow: the digest of its weights."""
-    from models.keras_engine import KerasEngine
-
     federation = plan.federation()
-    engine = KerasEngine(plan.model, federation.inputs, federation.classes, plan.compilation)
+    engine = engine_of(plan, federation)
     state, memories = initial_state(plan.algorithm, engine, len(federation.clients)), Memories()
     for number in range(1, plan.rounds + 1):
         cohort = select(plan.algorithm, number, list(federation.clients))
@@ -189,6 +188,7 @@ def test_the_run_holds_the_plan_the_numbers_of_every_round_and_the_figures() -> 
     assert run.data.params["algorithm.transforms.0.kind"] == "clip"
     assert run.data.tags["stop_reason"] == "rounds"
     assert run.data.tags["compilation"] == "graph"
+    assert run.data.tags["device"] in ("cpu", "gpu")
     assert len(run.data.tags["prefect.flow_run_id"]) == 36
     assert run.data.tags.get("mlflow.source.git.commit") == commit_of_this_checkout()
     by_round = (

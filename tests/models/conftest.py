@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.keras_engine import prepare_devices
+from models.devices import prepare_devices
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -191,3 +191,23 @@ def test_bad_data_end_a_training_before_anything_is_written(warm_home: Path) -> 
     assert done.stderr.splitlines()[-1].startswith("error: data.csv.path: there is no file nowhere.csv")
     assert (warm_home / "mlflow.db").read_bytes() == before
     assert not (warm_home / "artifacts").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("device=gpu", "device: gpu, but TensorFlow sees no GPU here; use auto or cpu, or install roundhouse[gpu]"),
+        ("replicas=64", "replicas: 64 devices are to train one client together, but TensorFlow sees 1 CPU here; "),
+    ],
+)
+def test_devices_that_are_not_there_end_a_training_before_anything_is_written(
+    warm_home: Path, change: str, says: str
+) -> None:
+    before = (warm_home / "mlflow.db").read_bytes()
+    done = roundhouse(warm_home, "train", *QUICK, "--set", change, extra={"CUDA_VISIBLE_DEVICES": ""})
+    assert (done.returncode, done.stdout) == (2, "")
+    starting, line = done.stderr.splitlines()
+    assert starting.startswith("starting ")
+    assert line.startswith(f"error: {says}")
+    assert (warm_home / "mlflow.db").read_bytes() == before
+    assert not (warm_home / "artifacts").exists()
