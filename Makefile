@@ -20,7 +20,8 @@ lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/installed-dev
+# About twenty minutes, alone on the machine. Flower, which it measures too, has an environment of its own.
+bench: .venv/installed-dev .venv-flower/installed
 	$(BIN)/python -m benchmarks
 
 # Kills trainings and servers at named points, and looks that nothing was lost or done twice. Minutes.
@@ -48,4 +49,9 @@ lock: .venv/installed-dev
 .venv/installed-dev: requirements-dev.lock .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --compile --no-deps --require-hashes --requirement requirements-dev.lock
 	@$(BIN)/python -m pip check --disable-pip-version-check
+	@touch $@
+
+.venv-flower/installed: benchmarks/requirements-flower.txt | .venv/bin/python
+	$(BIN)/python -m venv .venv-flower
+	.venv-flower/bin/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/requirements-flower.txt
 	@touch $@

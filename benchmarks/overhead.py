@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -17,8 +16,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
+from benchmarks.observed import train, without_servers
 from benchmarks.report import Table, machine
 
 _CHANGES = ("baselines=false",)
@@ -52,25 +51,16 @@ print(json.dumps(seconds))
 """
 
 
-class Training(NamedTuple):
-    """One run of the command: seconds from its start to each line it printed, and to its end."""
-
-    rounds: list[float]
-    first_round_began: float
-    end: float
-    rss: list[int]
-
-
 def measure(rounds: int) -> Table:
     """The table of overheads."""
     changes = (*_CHANGES, f"rounds={rounds}")
     with _home() as home:
-        cold = _train(home, (*_CHANGES, "rounds=1"))
-        warm = _train(home, (*_CHANGES, "rounds=1"))
-        long = _train(home, changes)
+        cold = train("quickstart", _CHANGES, home, rounds=1)
+        warm = train("quickstart", _CHANGES, home, rounds=1)
+        long = train("quickstart", _CHANGES, home, rounds)
         check, usage = _seconds(home, "check", "quickstart"), _seconds(home, "--help")
     loop = _plain_loop(changes)
-    steps = [later - earlier for earlier, later in zip(long.rounds, long.rounds[1:], strict=False)]
+    steps = long.steps()
     third = max(rounds // 3, 1)
     early, late = statistics.median(steps[1 : 1 + third]), statistics.median(steps[-third:])
     arithmetic = statistics.median(loop)
@@ -82,46 +72,17 @@ def measure(rounds: int) -> Table:
     table.add(f"a round, median of the last {third}", f"{1e3 * late:.0f} ms", "")
     table.add("last over first", f"{late / early:.2f}", "flat")
     table.add("memory at the end over round 10", f"{long.rss[-1] / long.rss[min(9, len(long.rss) - 1)]:.2f}", "flat")
-    table.add("start to round 1, first time", f"{cold.first_round_began:.1f} s", "12 s")
-    table.add("start to round 1, afterwards", f"{warm.first_round_began:.1f} s", "12 s")
+    table.add("start to round 1, first time", f"{cold.began:.1f} s", "12 s")
+    table.add("start to round 1, afterwards", f"{warm.began:.1f} s", "12 s")
     table.add("roundhouse check", f"{check:.2f} s", "1.5 s")
     table.add("roundhouse --help", f"{usage:.2f} s", "1.5 s")
     return table
 
 
-def _train(home: Path, changes: tuple[str, ...]) -> Training:
-    began = time.perf_counter()
-    options = [word for change in changes for word in ("--set", change)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "roundhouse", "train", "quickstart", *options, "--json"],
-        env={**_environment(), "ROUNDHOUSE_HOME": str(home)},
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    )
-    ends, first, rss = list[float](), 0.0, list[int]()
-    for line in process.stderr or ():
-        now = time.perf_counter() - began
-        if line.startswith("quickstart: "):
-            first = now
-        elif line.startswith("round "):
-            ends.append(now)
-            rss.append(_rss(process.pid))
-    if process.wait() != 0:
-        raise SystemExit("the training failed")
-    return Training(ends, first, time.perf_counter() - began, rss)
-
-
-def _rss(pid: int) -> int:
-    import psutil
-
-    return int(psutil.Process(pid).memory_info().rss)
-
-
 def _plain_loop(changes: tuple[str, ...]) -> list[float]:
     done = subprocess.run(
         [sys.executable, "-c", _LOOP, *changes],
-        env=_environment(),
+        env=without_servers(),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         check=True,
@@ -132,7 +93,7 @@ def _plain_loop(changes: tuple[str, ...]) -> list[float]:
 def _seconds(home: Path, *arguments: str) -> float:
     """The median of five runs of a command, after one to warm up."""
     command = [sys.executable, "-m", "roundhouse", *arguments]
-    environment = {**_environment(), "ROUNDHOUSE_HOME": str(home)}
+    environment = {**without_servers(), "ROUNDHOUSE_HOME": str(home)}
     run = _timed(lambda: subprocess.run(command, env=environment, capture_output=True, check=True))
     run()
     return statistics.median(run() for _ in range(5))
@@ -145,10 +106,6 @@ def _timed(act: Callable[[], object]) -> Callable[[], float]:
         return time.perf_counter() - began
 
     return run
-
-
-def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
 
 
 @contextmanager
