@@ -77,7 +77,7 @@ def run_loop(cohort: int, rounds: int) -> None:
     clients = _clients()
     example = next(iter(clients.values())).train
     engine = KerasEngine(plan.model, example.x.shape[1:], 10)
-    state, threads = initial_state(plan.algorithm, engine), ThreadPoolExecutor(workers())
+    state, threads = initial_state(plan.algorithm, engine, len(clients)), ThreadPoolExecutor(workers())
     for number in range(1, rounds + 1):
         names = select(plan.algorithm, number, list(clients))
         shards = [[clients[name] for name in names[first :: workers()]] for first in range(workers())]
@@ -96,9 +96,11 @@ def _clients() -> dict[str, Client]:
 
 def _updates(plan: Plan, engine: Engine, state: ServerState, shard: Sequence[Client]) -> list[Update]:
     """What a shard of the cohort sends."""
-    from federated.rounds import client_half
+    from federated.rounds import broadcast, encode, local_updates
 
-    return [client_half(plan.algorithm, engine, state.round + 1, state.params, client) for client in shard]
+    algorithm, sent = plan.algorithm, broadcast(plan.algorithm, state)
+    trained = local_updates(algorithm, engine, sent, shard, [None] * len(shard))
+    return [encode(algorithm, sent.round, engine.trainable, one.update) for one in trained]
 
 
 def main() -> None:

@@ -27,12 +27,12 @@ from concurrent.futures import ThreadPoolExecutor
 from configs.environment import workers
 from configs.loading import load_plan
 from federated.evaluation import ClientTests, distribution, evaluate
-from federated.rounds import broadcast, client_half, initial_state, select, server_half
-from models.keras_engine import KerasEngine
+from federated.rounds import broadcast, encode, initial_state, local_updates, select, server_half
+from tasks.engines import engine_of
 
 plan = load_plan("quickstart", sys.argv[1:])
 parties = plan.federation()
-engine = KerasEngine(plan.model, parties.inputs, parties.classes, plan.compilation)
+engine = engine_of(plan, parties)
 state, tests = initial_state(plan.algorithm, engine, len(parties.clients)), ClientTests(list(parties.clients.values()))
 seconds, threads = [], ThreadPoolExecutor(workers())
 for number in range(1, plan.rounds + 1):
@@ -40,7 +40,9 @@ for number in range(1, plan.rounds + 1):
     cohort = select(plan.algorithm, number, list(parties.clients))
     sent = broadcast(plan.algorithm, state)
     def train(shard):
-        return [client_half(plan.algorithm, engine, sent, parties.clients[name]).update for name in shard]
+        clients = [parties.clients[name] for name in shard]
+        trained = local_updates(plan.algorithm, engine, sent, clients, [None] * len(clients))
+        return [encode(plan.algorithm, number, engine.trainable, one.update) for one in trained]
     shards = [cohort[start::workers()] for start in range(workers())]
     updates = [update for shard in threads.map(train, shards) for update in shard]
     state, _ = server_half(plan.algorithm, state, updates)

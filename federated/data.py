@@ -43,6 +43,15 @@ def concatenate(splits: list[Split]) -> Split:
     return Split(np.concatenate([split.x for split in splits]), np.concatenate([split.y for split in splits]))
 
 
+def by_key(keys: NDArray[np.str_], known: NDArray[np.str_]) -> dict[str, Rows]:
+    """Where each of the ``known`` keys stands among ``keys``, in rising order; in one pass for ten thousand of them."""
+    names = np.unique(known)
+    codes = np.searchsorted(names, keys)
+    ends = np.cumsum(np.bincount(codes, minlength=len(names)))
+    groups = np.split(np.argsort(codes, kind="stable"), ends[:-1])
+    return {str(name): group for name, group in zip(names, groups, strict=True)}
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
     """What a source yields, checked when it is built.

@@ -26,6 +26,8 @@ class DriftLimits(Component):
     worse_by: float = Field(default=0.05, ge=0)
 
 
+_AT_ONCE = 1024  # rows counted together: bounds memory
+
 Counts = NDArray[np.int64]
 """Rows by feature and bin: shape (features, bins)."""
 
@@ -49,11 +51,12 @@ def reference(moments: Affine, parts: Iterable[NDArray[np.float32]]) -> Referenc
 
 def count(edges: NDArray[np.float64], rows: NDArray[np.float32]) -> Counts:
     """How many rows lie in each bin of each feature, shape (features, bins)."""
-    flat = rows.reshape(len(rows), -1).astype(np.float64)
-    bins = np.stack([np.searchsorted(feature, flat[:, place]) for place, feature in enumerate(edges)], axis=1)
-    counts = np.zeros((len(edges), edges.shape[1] + 1), np.int64)
-    np.add.at(counts, (np.broadcast_to(np.arange(len(edges)), bins.shape), bins), 1)
-    return counts
+    flat, bins = rows.reshape(len(rows), -1).astype(np.float64), edges.shape[1] + 1
+    counts = np.zeros(len(edges) * bins, np.int64)
+    for start in range(0, len(flat), _AT_ONCE):
+        above = (edges < flat[start : start + _AT_ONCE, :, None]).sum(axis=-1)
+        counts += np.bincount((above + np.arange(len(edges)) * bins).ravel(), minlength=len(counts))
+    return counts.reshape(-1, bins)
 
 
 def stability(expected: Counts, found: Counts) -> NDArray[np.float64]:

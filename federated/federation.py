@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from federated.component import Component
-from federated.data import Client, Dataset, Rows, Split
+from federated.data import Client, Dataset, Rows, Split, by_key
 from federated.errors import DataError
 from federated.partitions import Partition
 from federated.randomness import generator
@@ -147,4 +147,4 @@ def federate(dataset: Dataset, partition: Partition, holdout: Holdout, scaling: 
 
 def _digests(dataset: Dataset) -> dict[str, str]:
     keys = np.full(len(dataset.rows), "") if dataset.keys is None else dataset.keys
-    return {str(key): dataset.rows.take(np.flatnonzero(keys == key)).sha256 for key in np.unique(keys)}
+    return {key: dataset.rows.take(places).sha256 for key, places in by_key(keys, keys).items()}

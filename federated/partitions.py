@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from federated.component import ByKind, Component
-from federated.data import Dataset, Rows
+from federated.data import Dataset, Rows, by_key
 from federated.errors import DataError
 
 
@@ -51,8 +51,7 @@ class Natural(Partition):
                 f"partition.natural: {dataset.origin} does not say whose rows are whose; "
                 "name its client column, or use iid, dirichlet or shares"
             )
-        keys = dataset.keys[rows]
-        return {str(key): rows[keys == key] for key in np.unique(dataset.keys)}
+        return {name: rows[places] for name, places in by_key(dataset.keys[rows], dataset.keys).items()}
 
 
 class Shares(Partition):
