@@ -18,6 +18,8 @@ def test_an_update_with_one_wrong_number_is_not_finite(wrong) -> None:
     assert update("a", [1.0, 2.0]).finite
     assert not update("a", [1.0, wrong]).finite
     assert not update("a", [1.0, 2.0], weight=wrong).finite
+    assert not replace(update("a", [1.0, 2.0]), metrics={"train_loss": wrong}).finite
+    assert not replace(update("a", [1.0, 2.0]), local_steps=wrong).finite
 
 
 def test_an_update_with_a_wrong_number_among_its_extras_is_not_finite() -> None:

@@ -67,7 +67,7 @@ def assert_sound(summary: Summary) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("every", "ends"), [(3, [3, 6, 7]), (7, [7]), (50, [7])])
+@pytest.mark.parametrize(("every", "ends"), [(3, [3, 6, 7]), (50, [7])])
 def test_every_round_has_the_bits_and_the_record_of_rounds_one_by_one(every: int, ends: list[int]) -> None:
     train(small_plan("rounds=7", "algorithm.transforms.0.norm=0.3"), run_key="one")
     before = len(versions_of("quickstart"))
@@ -118,7 +118,7 @@ def test_prefect_sees_one_task_for_a_block() -> None:
     assert not [name for name in names if name.startswith(("select", "train_clients", "clip", "aggregate", "evaluate"))]
 
 
-@pytest.mark.parametrize("workers", ["1", "3"])
+@pytest.mark.parametrize("workers", ["3"])
 def test_the_number_of_workers_does_not_change_the_bits(workers: str, monkeypatch: pytest.MonkeyPatch) -> None:
     reference = train(small_plan("rounds=4")).weights_sha256
     monkeypatch.setenv("ROUNDHOUSE_WORKERS", workers)
@@ -218,7 +218,7 @@ def killed_after_writing(records: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("written", "every"), [(4, 3), (5, 3), (6, 3), (5, 1), (5, 4)])
+@pytest.mark.parametrize(("written", "every"), [(5, 3), (5, 1)])
 def test_a_kill_in_the_middle_of_a_commit_goes_on_with_the_same_bits_and_records(
     written: int, every: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,7 +256,7 @@ def test_a_damaged_checkpoint_falls_back_by_a_block_and_only_it_is_said_to_be_da
     assert_sound(summary)
 
 
-@pytest.mark.parametrize("lost", [(6,), (2, 3), (5, 6), (4, 5, 6)], ids=str)
+@pytest.mark.parametrize("lost", [(2, 3), (4, 5, 6)], ids=str)
 def test_what_the_checkpoints_lack_of_a_block_comes_from_mlflow(
     lost: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

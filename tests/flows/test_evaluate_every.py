@@ -33,8 +33,7 @@ def history(summary: Summary, name: str) -> dict[int, Any]:
     return {point.step: point.value for point in client().get_metric_history(summary.run_id, name)}
 
 
-@pytest.mark.parametrize(("every", "evaluated"), [(2, [2, 4]), (0, []), (9, [])])
-@pytest.mark.parametrize("block", [1, 3])
+@pytest.mark.parametrize(("every", "evaluated", "block"), [(2, [2, 4], 1), (2, [2, 4], 3), (0, [], 1), (9, [], 3)])
 def test_only_such_rounds_are_evaluated_and_the_model_that_comes_out(
     every: int, evaluated: list[int], block: int
 ) -> None:

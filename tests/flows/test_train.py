@@ -13,6 +13,7 @@ import yaml
 from configs.loading import load_plan
 from configs.plan import Plan
 from federated.data import concatenate
+from federated.errors import ClientError
 from federated.evaluation import evaluate
 from federated.rounds import Memories, broadcast, client_half, initial_state, select, server_half
 from federated.updates import digest
@@ -75,23 +76,24 @@ def plain_loop(plan: Plan) -> str:
 
 
 BY_WAY_OF_TRAINING = {
-    "vectorized": ["model.hidden=[8]"],
-    "xla": ["model.hidden=[8]", "compilation=xla"],
-    "graph": ["model={kind: cnn, filters: [2, 4], hidden: 8}"],
-    "scaffold": ["algorithm.correction={kind: scaffold}", "algorithm.local.work={kind: partial}"],
-    "feddyn": ["algorithm.correction={kind: feddyn}", "algorithm.local.schedule={kind: exponential, decay: 0.9}"],
-    "fednova": ["algorithm.rule={kind: fednova}", "algorithm.local.work={kind: partial}", "commit_every=2"],
+    "vectorized": ["1", "2", "3"],
+    "graph": ["1", "2", "3", "model={kind: cnn, filters: [2, 4], hidden: 8}"],
+    "xla": ["2", "compilation=xla"],
+    "scaffold": ["3", "algorithm.correction={kind: scaffold}", "algorithm.local.work={kind: partial}"],
+    "feddyn": ["2", "algorithm.correction={kind: feddyn}", "algorithm.local.schedule={kind: exponential, decay: 0.9}"],
+    "fednova": ["3", "algorithm.rule={kind: fednova}", "algorithm.local.work={kind: partial}", "commit_every=2"],
 }
+"""Numbers of workers, and changes to the plan."""
 
 
-@pytest.mark.parametrize("workers", ["1", "2", "3"])
-@pytest.mark.parametrize("changes", BY_WAY_OF_TRAINING.values(), ids=BY_WAY_OF_TRAINING)
-def test_the_flow_equals_the_plain_loop_bit_for_bit(
-    changes: list[str], workers: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ROUNDHOUSE_WORKERS", workers)
-    plan = small_plan("algorithm.transforms.0.norm=0.3", *changes)
-    assert train(plan).weights_sha256 == plain_loop(plan)
+@pytest.mark.parametrize("way", BY_WAY_OF_TRAINING)
+def test_the_flow_equals_the_plain_loop_bit_for_bit(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = [word for word in BY_WAY_OF_TRAINING[way] if word.isdecimal()]
+    plan = small_plan("algorithm.transforms.0.norm=0.3", *BY_WAY_OF_TRAINING[way][len(workers) :])
+    expected = plain_loop(plan)
+    for count in workers:
+        monkeypatch.setenv("ROUNDHOUSE_WORKERS", count)
+        assert train(plan).weights_sha256 == expected
 
 
 def test_the_same_plan_and_seed_give_the_same_weights_twice_and_another_seed_others() -> None:
@@ -187,7 +189,7 @@ def test_the_run_holds_the_plan_the_numbers_of_every_round_and_the_figures() -> 
     assert run.data.params["algorithm.local.optimizer.learning_rate"] == "0.1"
     assert run.data.params["algorithm.transforms.0.kind"] == "clip"
     assert run.data.tags["stop_reason"] == "rounds"
-    assert run.data.tags["compilation"] == "graph"
+    assert run.data.tags["compilation"] == "vectorized"
     assert run.data.tags["device"] in ("cpu", "gpu")
     assert len(run.data.tags["prefect.flow_run_id"]) == 36
     assert run.data.tags.get("mlflow.source.git.commit") == commit_of_this_checkout()
@@ -332,6 +334,25 @@ def test_a_client_with_nan_is_left_out_by_name_and_the_others_go_on() -> None:
 
 
 POISONED = "data={kind: custom, target: 'tests.flows.own_code:poisoned_digits'}"
+
+
+def test_a_client_whose_training_breaks_off_is_named_with_round_and_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    from models.keras_engine import KerasEngine
+
+    plan = small_plan("algorithm.select={kind: all}", "algorithm.local.steps=null")
+    unlucky, really = plan.federation().clients["client-3"], KerasEngine._task
+
+    def breaks(engine: Any, data: Any, *rest: Any) -> Any:
+        if len(data) == len(unlucky.train):
+            raise MemoryError("no room for its rows")
+        return really(engine, data, *rest)
+
+    monkeypatch.setattr(KerasEngine, "_task", breaks)
+    state = train(plan, return_state=True)
+    assert state.is_failed()
+    with pytest.raises(ClientError, match=r"^round 1, client client-\d, local training: no room for its rows$"):
+        state.result()
+    only_run("FAILED")
 
 
 def test_too_few_usable_updates_fail_the_round_and_the_run_with_the_reason() -> None:

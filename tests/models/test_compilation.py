@@ -90,16 +90,30 @@ def test_what_is_not_dense_is_not_vectorized() -> None:
 # That it makes no difference
 
 
-OPTIMIZERS = [Sgd(learning_rate=0.1), Sgd(momentum=0.9, nesterov=True, weight_decay=0.01), Adam(clipnorm=0.5)]
-
-
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=["sgd", "momentum", "adam"])
-@pytest.mark.parametrize(
-    ("rows", "batch", "epochs"), [(1, 1, 1), (37, 5, 3), (8, None, 2), (5, 16, 4), (64, 16, 1), (9, 9, 2), (10, 3, 1)]
+SGD, MOMENTUM, ADAM = (
+    Sgd(learning_rate=0.1),
+    Sgd(momentum=0.9, nesterov=True, weight_decay=0.01),
+    Adam(clipnorm=0.5),
 )
+
+
 @pytest.mark.parametrize("how", ["xla", "vectorized"])
+@pytest.mark.parametrize(
+    ("rows", "batch", "epochs", "optimizer"),
+    [
+        (1, 1, 1, SGD),
+        (37, 5, 3, SGD),
+        (37, 5, 3, MOMENTUM),
+        (37, 5, 3, ADAM),
+        (8, None, 2, SGD),
+        (5, 16, 4, MOMENTUM),
+        (64, 16, 1, ADAM),
+        (9, 9, 2, SGD),
+        (10, 3, 1, ADAM),
+    ],
+)
 def test_padding_counts_for_nothing(
-    optimizer: AnyLocalOptimizer, rows: int, batch: int | None, epochs: int, how: str
+    rows: int, batch: int | None, epochs: int, optimizer: AnyLocalOptimizer, how: str
 ) -> None:
     data, spec = classified(rows, 6, 4), Mlp(hidden=(7,))
     work = LocalTraining(epochs=epochs, batch_size=batch, optimizer=optimizer)
