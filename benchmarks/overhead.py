@@ -47,7 +47,7 @@ for number in range(1, plan.rounds + 1):
     updates = [update for shard in threads.map(train, shards) for update in shard]
     state, _ = server_half(plan.algorithm, state, updates)
     evaluate(engine, state.params, parties.validation)
-    distribution(tests.evaluate(engine, state.params))
+    distribution(tests.evaluate(engine, state.params).columns)
     seconds.append(time.perf_counter() - began)
 print(json.dumps(seconds))
 """

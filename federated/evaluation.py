@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from federated.component import Metrics, Vector
 from federated.data import Client, Split, concatenate
@@ -21,32 +22,56 @@ def evaluate(engine: Engine, params: Vector, data: Split) -> Metrics:
     return means(engine.score(params, data))
 
 
+class ByClient(Mapping[str, Metrics]):
+    """Numbers of every client, kept by metric: ten thousand dictionaries a round would tear memory to pieces.
+
+    ``columns`` has for each metric the numbers of all clients, shape (clients,), in the order of ``names``.
+    """
+
+    def __init__(self, names: Sequence[str], columns: Mapping[str, NDArray[np.float64]]) -> None:
+        self.names, self.columns = names, columns
+        self._places = {name: place for place, name in enumerate(names)}
+
+    def __getitem__(self, client: str) -> Metrics:
+        place = self._places[client]
+        return {metric: float(values[place]) for metric, values in self.columns.items()}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
 class ClientTests:
     """All clients' own test rows, laid end to end once, so that one call scores them all."""
 
     def __init__(self, clients: Sequence[Client]) -> None:
         self._names = [client.name for client in clients]
         self._rows = concatenate([client.test for client in clients])
-        self._cuts = np.cumsum([len(client.test) for client in clients])[:-1]
+        self._counts = np.array([len(client.test) for client in clients])
+        self._starts = np.cumsum(self._counts) - self._counts
 
-    def evaluate(self, engine: Engine, params: Vector) -> dict[str, Metrics]:
+    def evaluate(self, engine: Engine, params: Vector) -> ByClient:
         """The model on each client's own test rows, by client."""
         scores = engine.score(params, self._rows)
-        parts = {name: np.split(values, self._cuts) for name, values in scores.items()}
-        return {
-            client: means({name: pieces[index] for name, pieces in parts.items()})
-            for index, client in enumerate(self._names)
-        }
+        sums = {name: np.add.reduceat(values, self._starts, dtype=np.float64) for name, values in scores.items()}
+        return ByClient(self._names, {name: total / self._counts for name, total in sums.items()})
 
 
-def distribution(by_client: Mapping[str, Metrics]) -> Metrics:
+def columns(by_client: Mapping[str, Metrics]) -> dict[str, NDArray[np.float64]]:
+    """The numbers of all clients, by metric."""
+    metrics = next(iter(by_client.values()))
+    return {name: np.array([numbers[name] for numbers in by_client.values()]) for name in metrics}
+
+
+def distribution(columns: Mapping[str, NDArray[np.float64]]) -> Metrics:
     """How clients fare: the worst, the 10th percentile and the median, for each metric.
 
     Percentiles count from the bad end: where smaller is better they are taken from above.
     """
     summary: Metrics = {}
-    for name in next(iter(by_client.values())):
-        values = np.array([metrics[name] for metrics in by_client.values()])
+    for name, values in columns.items():
         bad, tenth = (values.max(), 90) if SMALLER_IS_BETTER[name] else (values.min(), 10)
         summary[f"client_{name}_worst"] = float(bad)
         summary[f"client_{name}_p10"] = float(np.percentile(values, tenth))
@@ -54,7 +79,7 @@ def distribution(by_client: Mapping[str, Metrics]) -> Metrics:
     return summary
 
 
-def spread(by_client: Mapping[str, Metrics]) -> tuple[float, ...]:
+def spread(columns: Mapping[str, NDArray[np.float64]]) -> tuple[float, ...]:
     """Percentiles 0, 10, 50, 90 and 100 over clients of the score beside the loss."""
-    values = [value for metrics in by_client.values() for name, value in metrics.items() if name != "loss"]
+    (values,) = [values for name, values in columns.items() if name != "loss"]
     return tuple(float(value) for value in np.percentile(values, (0, 10, 50, 90, 100)))

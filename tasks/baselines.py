@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from federated.component import Metrics
 from federated.data import Client, concatenate
-from federated.evaluation import distribution, evaluate
+from federated.evaluation import columns, distribution, evaluate
 from federated.randomness import generator
 from tasks.training import Sealed, Training
 
@@ -58,7 +58,7 @@ def _alone(training: Training, client: Client, rounds: int) -> Baseline:
 def overall(baselines: dict[str, Baseline]) -> Metrics:
     """The pooled model, and the clients' own models in distribution, on the server's test rows."""
     alone = {name: baseline.test for name, baseline in baselines.items() if name != POOLED}
-    spread = distribution(alone)
+    spread = distribution(columns(alone))
     return {f"pooled_test_{name}": value for name, value in baselines[POOLED].test.items()} | {
         name.replace("client_", "alone_test_"): value for name, value in spread.items()
     }

@@ -9,7 +9,7 @@ from http.client import HTTPException
 
 from configs.environment import without_secrets
 
-_SECONDS = 5
+_SECONDS = 15  # a busy server on SQLite takes a while
 
 
 def require(url: str, server: str, variable: str, error: type[Exception]) -> None:

@@ -96,7 +96,8 @@ def evaluate_model(training: Training, at: At, params: Vector) -> Sealed[Evaluat
     """The global model on the server's validation rows, and on every client's own test rows."""
     per_client = training.client_tests.evaluate(training.engine, params)
     overall = evaluate(training.engine, params, training.federation.validation)
-    return Sealed(Evaluated(overall | distribution(per_client), spread(per_client), per_client))
+    columns = per_client.columns
+    return Sealed(Evaluated(overall | distribution(columns), spread(columns), per_client))
 
 
 def contributions(updates: Sequence[Update]) -> tuple[Contribution, ...]:

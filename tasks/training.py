@@ -66,7 +66,7 @@ class Evaluated(NamedTuple):
 
     metrics: Metrics
     spread: tuple[float, ...]
-    per_client: dict[str, Metrics]
+    per_client: Mapping[str, Metrics]
 
 
 class Contribution(NamedTuple):
@@ -90,7 +90,7 @@ class RoundReport:
     left_out: tuple[str, ...]
     metrics: Metrics
     spread: tuple[float, ...]
-    per_client: dict[str, Metrics]
+    per_client: Mapping[str, Metrics]
 
     @property
     def cohort(self) -> tuple[str, ...]:
