@@ -10,7 +10,7 @@ train: .venv/installed
 	@$(BIN)/roundhouse train quickstart
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 up: .venv/installed
 	@$(BIN)/roundhouse up

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks import durability, growth, local_training, overhead
+from benchmarks import compilations, durability, growth, local_training, overhead
 from benchmarks.report import machine
 
 
 def main() -> None:
     """Measures, prints, writes."""
     local_training.flower()  # what is missing should show before anything is measured
-    tables = (local_training.measure(), growth.measure(), overhead.measure(rounds=300), durability.measure())
+    tables = (
+        local_training.measure(),
+        compilations.measure(),
+        growth.measure(),
+        overhead.measure(rounds=300),
+        durability.measure(),
+    )
     text = "\n".join(["# Results", "", machine(), *map(str, tables)])
     print(text)
     (Path(__file__).parent / "results.md").write_text(text, encoding="utf-8")

@@ -81,7 +81,7 @@ def floor(model: str) -> tuple[Any, Cohort]:
         order = np.random.default_rng(client).permutation(len(x)).reshape(-1, BATCH).astype(np.int32)
         return run(params, x, y, order).numpy()
 
-    return parameters(sizes), _side_by_side(one)
+    return parameters(sizes), _side_by_side(lambda params, shard: [one(params, client) for client in shard])
 
 
 def engine(model: str) -> tuple[Any, Cohort]:
@@ -92,28 +92,26 @@ def engine(model: str) -> tuple[Any, Cohort]:
     from federated.local_training import LocalTraining
     from models.keras_engine import KerasEngine
 
-    spec = Mlp(hidden=(200, 200)) if model == "2nn" else Cnn()
-    keras_engine, work = (
-        KerasEngine(spec, SHAPE, 10),
-        LocalTraining(batch_size=BATCH, optimizer=Sgd(learning_rate=RATE)),
-    )
+    keras_engine = KerasEngine(Mlp(hidden=(200, 200)) if model == "2nn" else Cnn(), SHAPE, 10)
+    work = LocalTraining(batch_size=BATCH, optimizer=Sgd(learning_rate=RATE))
+    splits = [Split(*client_rows(client)) for client in range(CLIENTS)]
+    clients = [Client(str(number), rows, rows) for number, rows in enumerate(splits)]
 
-    def one(params: Any, client: int) -> Any:
-        rows = Split(*client_rows(client))
-        (fitted,) = keras_engine.fit_cohort(
-            params, [Client(str(client), rows, rows)], work, [np.random.default_rng(client)], [AS_ASKED]
-        )
-        return fitted.params
+    def shard(params: Any, members: Sequence[int]) -> list[Any]:
+        rngs = [np.random.default_rng(member) for member in members]
+        chosen = [clients[member] for member in members]
+        fits = keras_engine.fit_cohort(params, chosen, work, rngs, [AS_ASKED] * len(members))
+        return [fitted.params for fitted in fits]
 
-    return keras_engine.init(0), _side_by_side(one)
+    return keras_engine.init(0), _side_by_side(shard)
 
 
-def _side_by_side(one: Callable[[Any, int], Any]) -> Cohort:
+def _side_by_side(train_shard: Callable[[Any, Sequence[int]], list[Any]]) -> Cohort:
     threads = ThreadPoolExecutor(workers())
 
     def train(params: Any, cohort: Sequence[int]) -> Any:
         shards = [cohort[first :: workers()] for first in range(workers())]
-        trained = threads.map(lambda shard: [one(params, client) for client in shard], shards)
+        trained = threads.map(lambda shard: train_shard(params, shard), shards)
         return np.mean([vector for shard in trained for vector in shard], axis=0)
 
     return train

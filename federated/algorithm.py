@@ -44,4 +44,14 @@ class Algorithm(Component):
             )
         if self.rule.normalises_steps and not (isinstance(optimizer, Sgd) and optimizer.weight_decay is None):
             raise ValueError(f"rule {self.rule.kind} needs the optimizer sgd, without weight_decay")
+        if self.rule.normalises_steps and self.correction.proximal * optimizer.learning_rate >= 1:
+            raise ValueError(
+                f"rule {self.rule.kind} cannot count steps that overshoot the proximal term: learning_rate times its "
+                "weight must be below 1; lower one of them"
+            )
+        if self.transforms and self.correction.mirrors_updates:
+            raise ValueError(
+                f"correction {self.correction.kind} takes no transforms: what clients keep would no longer match what "
+                "the server sees"
+            )
         return self

@@ -44,6 +44,11 @@ class Correction(Component, ABC):
         """Whether its arithmetic holds for plain gradient descent only."""
         return False
 
+    @property
+    def mirrors_updates(self) -> bool:
+        """Whether server and clients each sum up the same updates, which then may not change on their way."""
+        return False
+
     def init(self, size: int, clients: int) -> Any:
         """The server's state before round 1, for so many weights and so many clients in all."""
         return None
@@ -159,6 +164,10 @@ class FedDyn(Correction):
     @property
     def proximal(self) -> float:
         return self.alpha
+
+    @property
+    def mirrors_updates(self) -> bool:
+        return True
 
     def init(self, size: int, clients: int) -> FedDynState:
         return FedDynState(np.zeros(size, np.float32), clients)

@@ -26,7 +26,8 @@ AskedDevice = Literal["auto", "cpu", "gpu"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 """What layers compute in: a Keras dtype policy. Weights are float32 in all of them."""
 
-_BUILDING = threading.Lock()
+BUILDING = threading.Lock()
+"""Held while Keras builds a model: it takes seeds from a generator that is everybody's."""
 
 
 def output_units(classes: int | None) -> int:
@@ -75,7 +76,7 @@ def build_seeded(
     from keras.src.random import seed_generator
 
     policy = keras.config.dtype_policy()
-    with _BUILDING:
+    with BUILDING:
         keras.config.set_dtype_policy(precision)
         everybodys, seed_generator.python_random = seed_generator.python_random, random.Random(seed)  # noqa: S311 - weights, not secrets
         try:

@@ -18,7 +18,7 @@ from federated.errors import PlanError
 from federated.local_training import LocalTraining
 from federated.schedules import Constant
 from models.architecture import Asked, AskedDevice, DeviceType, Model, Precision, Shape, build_seeded
-from models.compilation import Compilation, compilation
+from models.compilation import Compilation, compilation, compilation_for
 from models.data_parallel import DataParallel
 from models.devices import HOST, Turns, devices, off_cudnn, prepare_devices
 from models.gradients import ClippedExamples, Gradients, MeanGradient
@@ -63,6 +63,7 @@ class KerasEngine:
         self._objective = loss.objective(classes)
         self._model = self._built("float32")
         self._layout = Layout(self._model)
+        self._asked = how
         self._compilation = compilation(how, self._model, self._layout, self._devices)
         self._trained = self._model if precision == "float32" else self._built(precision)
         self._rows = [
@@ -71,7 +72,6 @@ class KerasEngine:
         ]
         params = tf.TensorSpec([self.size], tf.float32)
         self._score = tf.function(self._score_rows, autograph=False, input_signature=[params, *self._rows])
-        self._resident = ResidentRows(padded if self._compilation == "xla" else np.asarray)
         prepared = padded if self._compilation == "xla" else np.asarray
         self._resident = [ResidentRows(prepared) for _ in self._devices.groups]
         self._loops: dict[str, LocalLoop] = {}
@@ -107,6 +107,7 @@ class KerasEngine:
             optimizer = self._optimizer(work)
         if place_of_rate(optimizer) is None and work.schedule != Constant():
             raise PlanError("algorithm.local.schedule: the optimizer has a schedule of its own; leave one out")
+        self._compilation = self._way(work)
         self._loop(work, AS_ASKED)
 
     def init(self, seed: int) -> Vector:
@@ -164,7 +165,9 @@ class KerasEngine:
         order = np.stack([rng.permutation(rows) for _ in range(-(-steps // work.epoch(rows)))]).astype(np.int32)
         seeds = rng.integers(0, 2**31, size=(self._layout.states, 2)).astype(np.int32)
         linear = np.empty(0, np.float32) if terms.linear is None else terms.linear
-        return Task(data, Course(order, work.batch(rows), steps, seeds, terms.factor, linear))
+        return Task(
+            data, Course(order, work.batch(rows), steps, max(steps, work.asked(rows)), seeds, terms.factor, linear)
+        )
 
     def _loop(self, work: LocalTraining, terms: Terms, group: int = 0) -> LocalLoop:
         """Compiled once for every kind of step; where devices train together, once for every group of them."""
@@ -179,19 +182,19 @@ class KerasEngine:
             return self._loops[key]
 
     def _looped(self, step: LocalStep, work: LocalTraining) -> LocalLoop:
-        if self._compilation == "xla":
-            return PaddedLoop(step)
-        plain = GraphLoop(step, self._rows)
-        return VectorizedLoop(step, self._rows, plain) if self._in_lanes(work) else plain
+        way, plain = self._way(work), GraphLoop(step, self._rows)
+        if way == "vectorized":
+            return VectorizedLoop(step, self._rows, plain)
+        return PaddedLoop(step) if way == "xla" else plain
 
-    def _in_lanes(self, work: LocalTraining) -> bool:
-        return self._compilation == "vectorized" and work.clip_examples is None
+    def _way(self, work: LocalTraining) -> Compilation:
+        return compilation_for(work, self._asked, self._compilation, self._model)
 
     def _optimizer(self, work: LocalTraining) -> keras.optimizers.Optimizer:
         return stateless_optimizer(work.optimizer, self._model)
 
     def _gradients(self, work: LocalTraining, together: tuple[str, ...]) -> Gradients:
-        model = for_lanes(self._trained) if self._in_lanes(work) else self._trained
+        model = for_lanes(self._trained) if self._way(work) == "vectorized" else self._trained
         found: Gradients = MeanGradient(model, self._objective, LOSS_SCALES[self._precision])
         if work.clip_examples is not None:
             found = ClippedExamples(found, self._layout, work.clip_examples)

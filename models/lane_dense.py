@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from models.architecture import BUILDING
+
 
 class LaneDense(keras.layers.Dense):
     """A dense layer that has its bias as one more row of the kernel, for inputs with one more column, of ones.
@@ -25,7 +27,8 @@ class LaneDense(keras.layers.Dense):
 
 def for_lanes(model: keras.Model) -> keras.Model:
     """The same architecture, of lane-dense layers in place of dense ones, with its weights in the same order."""
-    return keras.models.clone_model(model, clone_function=_cloned)
+    with BUILDING:
+        return keras.models.clone_model(model, clone_function=_cloned)
 
 
 def _cloned(layer: keras.Layer) -> keras.Layer:

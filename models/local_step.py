@@ -19,7 +19,7 @@ class Course(NamedTuple):
     """What a local training does with its rows.
 
     ``order`` says which row comes when, shape (epochs, rows); ``batch`` is how many come at a time, fewer at the end of
-    an epoch; ``steps`` are taken, the last of them in the last epoch. ``seeds`` are dropout's and the like, shape
+    an epoch; ``steps`` are taken, of ``most`` that the plan asks. ``seeds`` are dropout's and the like, shape
     (states, 2). ``factor`` multiplies the learning rate, and ``linear`` is added to every gradient: shape (trainable,),
     or (0,) where there is nothing to add.
     """
@@ -27,6 +27,7 @@ class Course(NamedTuple):
     order: NDArray[np.int32]
     batch: int
     steps: int
+    most: int
     seeds: NDArray[np.int32]
     factor: float
     linear: Vector

@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from federated.component import Metrics
 from federated.data import Client, concatenate
+from federated.engine import Terms
 from federated.evaluation import columns, distribution, evaluate
 from federated.randomness import generator
 from tasks.training import Sealed, Training
@@ -48,10 +49,11 @@ def pooled(training: Training) -> Client:
 def _alone(training: Training, client: Client, rounds: int) -> Baseline:
     algorithm, engine = training.plan.algorithm, training.engine
     rng, params = generator(algorithm.seed, 0, "baseline", client.name), engine.init(algorithm.seed)
-    for _ in range(rounds):
+    for number in range(1, rounds + 1):
         if training.cancelled.is_set():
             break
-        params = engine.fit(params, client.train, algorithm.local, rng).params
+        terms = Terms(factor=algorithm.local.schedule.factor(number))
+        params = engine.fit(params, client.train, algorithm.local, rng, terms).params
     return Baseline(evaluate(engine, params, training.federation.test), evaluate(engine, params, client.test))
 
 

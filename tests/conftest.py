@@ -15,9 +15,17 @@ from configs import environment
 
 environment.quieten()
 
+_HERE = Path(__file__).parent
 _OUTSIDE = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "ROUNDHOUSE_HOME", "ROUNDHOUSE_WORKERS")
 for _name in _OUTSIDE:
     os.environ.pop(_name, None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What waits for commands and servers comes first: no process is left alone with it at the end."""
+    items.sort(
+        key=lambda item: not {"roundhouse", "chaos", "production"} & {*item.path.parent.relative_to(_HERE).parts}
+    )
 
 
 @pytest.fixture(scope="session")

@@ -107,6 +107,7 @@ NAMED: dict[str, list[dict[str, Any]]] = {
 FITTING = {
     "algorithm.select": ["partition={kind: natural}"],
     "partition": ["algorithm.select={kind: all}"],
+    "algorithm.correction": ["algorithm.transforms=[]"],
     "promotion.gates.0": ["promotion.gates=[{kind: schema}]"],
 }
 """What the rest of the quickstart must be for every member to fit."""

@@ -114,6 +114,18 @@ def test_steps_of_other_optimizers_are_counted():
             {"rule": {"kind": "fednova"}, "local": {"optimizer": {"kind": "sgd", "weight_decay": 0.1}}},
             "fednova needs the optimizer sgd",
         ),
+        (
+            {
+                "rule": {"kind": "fednova"},
+                "correction": {"kind": "fedprox", "mu": 4},
+                "local": {"optimizer": {"kind": "sgd", "learning_rate": 0.5}},
+            },
+            "fednova cannot count steps that overshoot",
+        ),
+        (
+            {"correction": {"kind": "feddyn"}, "transforms": [{"kind": "clip", "norm": 1}]},
+            "feddyn takes no transforms",
+        ),
     ],
 )
 def test_mixes_whose_arithmetic_does_not_hold_are_refused(parts, reason):

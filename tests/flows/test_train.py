@@ -80,7 +80,12 @@ BY_WAY_OF_TRAINING = {
     "graph": ["1", "2", "3", "model={kind: cnn, filters: [2, 4], hidden: 8}"],
     "xla": ["2", "compilation=xla"],
     "scaffold": ["3", "algorithm.correction={kind: scaffold}", "algorithm.local.work={kind: partial}"],
-    "feddyn": ["2", "algorithm.correction={kind: feddyn}", "algorithm.local.schedule={kind: exponential, decay: 0.9}"],
+    "feddyn": [
+        "2",
+        "algorithm.transforms=[]",
+        "algorithm.correction={kind: feddyn}",
+        "algorithm.local.schedule={kind: exponential, decay: 0.9}",
+    ],
     "fednova": ["3", "algorithm.rule={kind: fednova}", "algorithm.local.work={kind: partial}", "commit_every=2"],
 }
 """Numbers of workers, and changes to the plan."""

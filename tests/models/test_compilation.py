@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from federated.data import Split
-from federated.engine import AS_ASKED
+from federated.engine import AS_ASKED, Terms
 from federated.errors import PlanError
 from federated.local_optimizers import Adam, AnyLocalOptimizer, Sgd
 from federated.local_training import LocalTraining
 from models.architecture import Model, output_units
 from models.keras_engine import KerasEngine
 from models.local_loop import rounded_up
-from models.specs import Cnn, CustomModel, Gru, Linear, Logistic, Mlp, Recommender
+from models.specs import Cnn, CustomModel, Gru, Linear, Logistic, Lstm, Mlp, Recommender
 from tests.models.samples import classified, valued, weights
 
 IMAGE = (28, 28, 1)
@@ -44,6 +44,14 @@ def with_dropout(inputs, classes):
     return keras.Sequential([keras.Input(inputs), keras.layers.Flatten(), *layers])
 
 
+def with_batch_mean(inputs, classes):
+    """What Keras calls an operation, beside its layers: each example sees all others of its batch."""
+    rows = keras.Input(inputs)
+    hidden = keras.layers.Dense(4)(keras.layers.Flatten()(rows))
+    centred = hidden - keras.ops.mean(hidden, axis=0, keepdims=True)
+    return keras.Model(rows, keras.layers.Dense(output_units(classes))(centred))
+
+
 def own(name: str) -> CustomModel:
     return CustomModel(target=f"{__name__}:{name}")
 
@@ -57,9 +65,11 @@ def own(name: str) -> CustomModel:
         (Mlp(hidden=(64,)), (8, 8, 1), "vectorized"),
         (Logistic(), IMAGE, "vectorized"),
         (Cnn(), IMAGE, "graph"),
-        (Gru(units=256), (9, 4), "graph"),
+        (Gru(units=6), (9, 4), "xla"),
+        (Lstm(units=6, vocabulary=9), (9,), "xla"),
         (own("with_normalisation"), IMAGE, "graph"),
         (own("with_activity"), IMAGE, "graph"),
+        (own("with_batch_mean"), IMAGE, "graph"),
     ],
     ids=lambda value: value.kind if isinstance(value, Model) else str(value),
 )
@@ -76,7 +86,7 @@ def test_a_plan_may_say_which(asked: str) -> None:
 
 
 @pytest.mark.parametrize("asked", ["xla", "vectorized"])
-@pytest.mark.parametrize("name", ["with_normalisation", "with_activity"])
+@pytest.mark.parametrize("name", ["with_normalisation", "with_activity", "with_batch_mean"])
 def test_padding_is_refused_where_the_model_would_see_it(name: str, asked: str) -> None:
     with pytest.raises(PlanError, match=rf"compilation: {asked} pads batches, .*; use graph"):
         KerasEngine(own(name), (5,), 3, asked)
@@ -161,3 +171,11 @@ def test_there_are_two_sizes_an_octave() -> None:
     assert sorted({rounded_up(count) for count in range(1, 1025)}) == sorted(
         {1 << power for power in range(11)} | {3 << power for power in range(9)}
     )
+
+
+def test_clients_that_do_less_than_others_need_no_programs_of_their_own() -> None:
+    engine, work = KerasEngine(Logistic(), (3,), 3, "xla"), LocalTraining(batch_size=10, epochs=5)
+    start = engine.init(0)
+    for steps in range(1, 51, 7):
+        engine.fit(start, classified(100, 3, 3), work, np.random.default_rng(0), Terms(steps=steps))
+    assert traces(engine, work) == 1

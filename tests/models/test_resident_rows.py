@@ -23,11 +23,18 @@ class Counting:
         return rows
 
 
-def test_rows_are_made_ready_once():
+def twice(resident: ResidentRows, *clients: Split) -> None:
+    for data in clients:
+        resident.of(data)
+        resident.of(data)
+
+
+def test_rows_that_come_again_are_kept():
     prepared, data = Counting(), valued(5, 3)
     resident = ResidentRows(prepared)
-    first, again = resident.of(data), resident.of(data)
-    assert prepared.times == 2  # x and y
+    once, first, again = resident.of(data), resident.of(data), resident.of(data)
+    assert prepared.times == 2 * 2  # x and y
+    assert once[0] is not first[0]
     assert first[0] is again[0]
     np.testing.assert_array_equal(first[0].numpy(), data.x)
     np.testing.assert_array_equal(first[1].numpy(), data.y)
@@ -41,8 +48,9 @@ def test_rows_that_are_equal_but_not_the_same_are_kept_apart():
 def test_what_was_unused_the_longest_makes_way():
     prepared, clients = Counting(), [valued(10, 3, seed) for seed in range(6)]
     resident = ResidentRows(prepared, room=4 * 10 * ROW)
-    for data in (*clients[:4], clients[0], clients[4]):  # the fifth takes the place of the second
-        resident.of(data)
+    twice(resident, *clients[:4])
+    resident.of(clients[0])
+    twice(resident, clients[4])  # takes the place of the second
     before = prepared.times
     for data in (clients[0], clients[2], clients[3], clients[4]):
         resident.of(data)
@@ -54,9 +62,15 @@ def test_what_was_unused_the_longest_makes_way():
 def test_what_is_too_large_is_not_kept_and_pushes_nobody_out():
     prepared, small, large = Counting(), valued(2, 3), valued(60, 3)
     resident = ResidentRows(prepared, room=100 * ROW)
-    for data in (small, large, large, small):
+    twice(resident, small, large, large, small)
+    assert prepared.times == 2 * (2 + 4)
+
+
+def test_of_many_clients_that_hardly_come_again_next_to_nothing_is_kept():
+    resident, clients = ResidentRows(np.asarray), [valued(1, 3, seed) for seed in range(3000)]
+    for data in clients * 2:
         resident.of(data)
-    assert prepared.times == 2 * 3
+    assert len(resident._kept) == 0
 
 
 def test_memory_of_rows_that_nobody_has_any_more_is_not_mistaken_for_theirs():

@@ -7,11 +7,13 @@ import pytest
 
 from federated.data import Client, Split
 from federated.engine import AS_ASKED, Fitted, Terms
-from federated.local_optimizers import Adam, Sgd
+from federated.errors import PlanError
+from federated.local_optimizers import Adafactor, Adam, Sgd
 from federated.local_training import LocalTraining
 from models.keras_engine import KerasEngine
-from models.specs import Linear, Mlp
+from models.specs import Gru, Linear, Mlp
 from models.vectorized_loop import LANES
+from tests.federated.families import LOCAL_OPTIMIZERS
 from tests.models.samples import classified, valued
 
 FEATURES, CLASSES = 6, 4
@@ -68,6 +70,24 @@ def test_a_client_alone_has_the_same_bits() -> None:
         assert same(alone, everyone[one.name])
 
 
+def bits_by_lane(one: KerasEngine, inputs: tuple[int, ...], classes: int | None, work: LocalTraining) -> set[bytes]:
+    """What comes out for the same client in every lane, beside others of many sizes, and alone."""
+    rng = np.random.default_rng(0)
+
+    def data(rows: int) -> Client:
+        x = rng.normal(size=(rows, *inputs)).astype(np.float32)
+        y = rng.normal(size=rows) if classes is None else rng.integers(0, classes, rows)
+        split = Split(x, y.astype(np.float32 if classes is None else np.int32))
+        return Client("someone", split, split)
+
+    same_one, others = data(50), [data(rows) for rows in (3, 60, 41)]
+    clients = [same_one if number % 4 else others[number % 3] for number in range(3 * LANES)]
+    rngs = [np.random.default_rng(1) for _ in clients]
+    fits = one.fit_cohort(one.init(0), clients, work, rngs, [AS_ASKED] * len(clients))
+    bits = {fitted.params.tobytes() for client, fitted in zip(clients, fits, strict=True) if client is same_one}
+    return bits | {one.fit(one.init(0), same_one.train, work, np.random.default_rng(1)).params.tobytes()}
+
+
 @pytest.mark.parametrize("batch", [1, 7, 16, 32, None])
 @pytest.mark.parametrize(
     ("inputs", "hidden", "classes"),
@@ -82,25 +102,49 @@ def test_a_client_alone_has_the_same_bits() -> None:
     ids=str,
 )
 def test_no_lane_differs_from_another_in_a_bit(inputs, hidden, classes, batch) -> None:
-    """The same client in every lane, beside others of many sizes."""
     one = KerasEngine(Mlp(hidden=hidden), inputs, classes, "vectorized")
-    rng = np.random.default_rng(0)
-
-    def data(rows: int) -> Client:
-        y = rng.normal(size=rows) if classes is None else rng.integers(0, classes, rows)
-        split = Split(
-            rng.normal(size=(rows, *inputs)).astype(np.float32), y.astype(np.float32 if classes is None else np.int32)
-        )
-        return Client("someone", split, split)
-
-    same_one, others = data(50), [data(rows) for rows in (3, 60, 41)]
     work = LocalTraining(epochs=2, batch_size=batch, optimizer=Sgd(learning_rate=0.05))
-    clients = [same_one if number % 4 else others[number % 3] for number in range(3 * LANES)]
-    rngs = [np.random.default_rng(1) for _ in clients]
-    fits = one.fit_cohort(one.init(0), clients, work, rngs, [AS_ASKED] * len(clients))
-    bits = {fitted.params.tobytes() for client, fitted in zip(clients, fits, strict=True) if client is same_one}
-    assert len(bits) == 1
-    assert bits == {one.fit(one.init(0), same_one.train, work, np.random.default_rng(1)).params.tobytes()}
+    assert len(bits_by_lane(one, inputs, classes, work)) == 1
+
+
+@pytest.mark.parametrize("clip", [{}, {"clipnorm": 0.1}, {"global_clipnorm": 0.1}, {"clipvalue": 0.01}], ids=str)
+@pytest.mark.parametrize(
+    "optimizer", [one for one in LOCAL_OPTIMIZERS if one.kind != "custom"], ids=lambda one: one.kind
+)
+def test_no_lane_differs_whatever_the_optimizer(optimizer, clip) -> None:
+    """Those that would differ are not given lanes."""
+    one = KerasEngine(Mlp(hidden=(64,)), (8, 8, 1), 10)
+    work = LocalTraining(epochs=2, batch_size=16, optimizer=optimizer.model_copy(update=clip))
+    one.prepare(work)
+    if clip and one.compilation == "graph":
+        pytest.skip("it trains one client after the other")
+    assert len(bits_by_lane(one, (8, 8, 1), 10, work)) == 1
+
+
+@pytest.mark.parametrize(
+    ("work", "what"),
+    [
+        (LocalTraining(optimizer=Adafactor()), "the optimizer adafactor"),
+        (LocalTraining(clip_examples=1.0), "clip_examples"),
+    ],
+    ids=["adafactor", "clip_examples"],
+)
+def test_what_lanes_do_not_take_is_a_graph_and_recorded_as_one(work, what) -> None:
+    one = KerasEngine(Mlp(hidden=(8,)), (5,), 3)
+    one.prepare(work)
+    assert one.compilation == "graph"
+    asked = KerasEngine(Mlp(hidden=(8,)), (5,), 3, "vectorized")
+    with pytest.raises(PlanError, match=f"compilation: vectorized does not take {what}; use graph or auto"):
+        asked.prepare(work)
+
+
+def test_clipping_by_example_in_recurrent_layers_is_a_graph() -> None:
+    work = LocalTraining(clip_examples=1.0)
+    one = KerasEngine(Gru(units=3), (5,), 3)
+    one.prepare(work)
+    assert one.compilation == "graph"
+    with pytest.raises(PlanError, match="compilation: xla does not take clip_examples with recurrent layers"):
+        KerasEngine(Gru(units=3), (5,), 3, "xla").prepare(work)
 
 
 def test_lanes_agree_with_one_client_after_the_other() -> None:
