@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.metadata
 import os
 import platform
 from collections.abc import Sequence
+from pathlib import Path
 
 _PACKAGES = ("prefect", "mlflow", "tensorflow", "keras", "numpy")
 
@@ -28,5 +30,16 @@ class Table:
 def machine() -> str:
     """Where, when and with what it was measured."""
     versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in _PACKAGES)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     today = datetime.datetime.now(tz=datetime.UTC).date()
-    return f"{today}, {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {versions}\n"
+    where = f"{os.cpu_count()} cores of {_processor()}, {memory:.0f} GiB"
+    return f"{today}, {where}, Python {platform.python_version()}, {versions}\n"
+
+
+def _processor() -> str:
+    """Its name, where the system tells."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()

@@ -119,9 +119,11 @@ class Plan(Component):
         """
         federation = federate(self.data.load(), self.partition, self.holdout, self.scaling, self.algorithm.seed)
         self.check_clients(len(federation.clients))
+        self._check_names(federation)
         self._check_metric(federation)
         self.model.check(federation.inputs, federation.classes)
         self.loss.check(federation.classes)
+        self._check_rows(federation)
         return federation
 
     def digest(self) -> str:
@@ -129,6 +131,23 @@ class Plan(Component):
         fields = self.model_dump(mode="json", exclude=NOT_DECISIVE)
         decisive = json.dumps(fields, sort_keys=True)
         return hashlib.sha256(decisive.encode()).hexdigest()
+
+    def _check_rows(self, federation: Federation) -> None:
+        for name, client in federation.clients.items():
+            for part in (client.train, client.test):
+                self.model.check_rows(part.x, f"client {name}")
+        for rows in (federation.validation, federation.test):
+            self.model.check_rows(rows.x, "the server")
+
+    def _check_names(self, federation: Federation) -> None:
+        work = self.algorithm.local.work
+        unknown = sorted(work.named - set(federation.clients))
+        if unknown:
+            known = list(federation.clients)
+            raise PlanError(
+                f"algorithm.local.work.{work.kind}: there is no client {unknown[0]}; there are {', '.join(known[:5])}"
+                + (" …" if len(known) > 5 else "")
+            )
 
     def _check_metric(self, federation: Federation) -> None:
         absent = "accuracy" if federation.labels is None else "mae"

@@ -1,4 +1,4 @@
-"""An algorithm: three independent lists (rule, server optimizer, transforms) around local training."""
+"""An algorithm: independent choices (rule, server optimizer, transforms, correction) around local training."""
 
 from __future__ import annotations
 
@@ -44,11 +44,16 @@ class Algorithm(Component):
             )
         if self.rule.normalises_steps and not (isinstance(optimizer, Sgd) and optimizer.weight_decay is None):
             raise ValueError(f"rule {self.rule.kind} needs the optimizer sgd, without weight_decay")
-        if self.rule.normalises_steps and self.correction.proximal * optimizer.learning_rate >= 1:
+        pull = self.correction.proximal * optimizer.learning_rate if isinstance(optimizer, Sgd) else 0.0
+        if self.rule.normalises_steps and pull >= 1:
             raise ValueError(
                 f"rule {self.rule.kind} cannot count steps that overshoot the proximal term: learning_rate times its "
                 "weight must be below 1; lower one of them"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _updates_arrive_as_they_were(self) -> Self:
         if self.transforms and self.correction.mirrors_updates:
             raise ValueError(
                 f"correction {self.correction.kind} takes no transforms: what clients keep would no longer match what "

@@ -45,6 +45,11 @@ class Correction(Component, ABC):
         return False
 
     @property
+    def extra_vectors(self) -> int:
+        """How many vectors go down beside the model, and up beside the update."""
+        return 0
+
+    @property
     def mirrors_updates(self) -> bool:
         """Whether server and clients each sum up the same updates, which then may not change on their way."""
         return False
@@ -110,6 +115,10 @@ class Scaffold(Correction):
     """
 
     kind: Literal["scaffold"] = "scaffold"
+
+    @property
+    def extra_vectors(self) -> int:
+        return 1
 
     @property
     def needs_plain_sgd(self) -> bool:

@@ -1,5 +1,10 @@
 """Errors that a user can mend; each message says what was expected, what came and what to do."""
 
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
 
 class InputError(ValueError):
     """Something that a user wrote or supplied is wrong."""
@@ -17,8 +22,31 @@ class TrainingError(RuntimeError):
     """A training that started could not go on."""
 
 
-class ClientError(RuntimeError):
-    """Local training of a client broke off. It may be well when it is done again."""
+class StageError(RuntimeError):
+    """A stage of a round broke off. It may be well when it is done again."""
+
+
+@contextlib.contextmanager
+def stage(round: int, name: str, client: str = "") -> Iterator[None]:
+    """Says where an error came from that nobody has foreseen.
+
+    Raises:
+        StageError: in place of such an error, with the round, the client, the stage and the error's first line.
+    """
+    try:
+        yield
+    except (InputError, TrainingError, StageError, TrackingError):
+        raise
+    except Exception as error:
+        whose = f", client {client}" if client else ""
+        raise StageError(f"round {round}{whose}, {name}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    """Its kind, where it says nothing else; TensorFlow begins with where in its graph it was."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if not line.startswith(("Graph execution error", "Detected at", "File ", "[["))]
+    return (telling or lines or [type(error).__name__])[0]
 
 
 class TrackingError(RuntimeError):

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ from federated.algorithm import Algorithm
 from federated.component import Metrics, Step, Vector
 from federated.data import Client
 from federated.engine import Engine, Fitted, Terms
-from federated.errors import ClientError, InputError, PlanError, TrainingError
+from federated.errors import PlanError, TrainingError, stage
 from federated.randomness import generator
 from federated.updates import Update, l2_norm
 
@@ -78,8 +77,8 @@ def initial_state(algorithm: Algorithm, engine: Engine, clients: int) -> ServerS
     """
     if engine.size > engine.trainable and not algorithm.rule.averages:
         raise PlanError(
-            f"algorithm.rule: {algorithm.rule.kind} cannot average the moving statistics of batch normalisation; "
-            "use group normalisation, or another rule"
+            f"algorithm.rule: {algorithm.rule.kind} cannot average what no gradient moves (batch normalisation, "
+            "frozen layers); use group normalisation, or another rule"
         )
     params = engine.init(algorithm.seed)
     return ServerState(
@@ -109,16 +108,19 @@ def local_updates(
     """Local training of some of a cohort, client after client. A memory of None is that of a client new to it.
 
     Raises:
-        ClientError: a client's failed; it says whose.
+        StageError: a client's failed; it says whose.
     """
     fresh = algorithm.correction.fresh(engine.trainable)
     kept = [fresh if memory is None else memory for memory in memories]
     terms = [_terms(algorithm, sent, client, memory) for client, memory in zip(clients, kept, strict=True)]
-    rngs = [generator(algorithm.seed, sent.round, "local", client.name) for client in clients]
+    rngs = [_local_rng(algorithm, sent, client) for client in clients]
     fits = engine.fit_cohort(sent.params, clients, algorithm.local, rngs, terms)
-    for client, memory, own in zip(clients, kept, terms, strict=True):
-        with _blaming(sent.round, client.name):
+    for place, (client, memory, own) in enumerate(zip(clients, kept, terms, strict=True)):
+        try:
             fitted = next(fits)
+        except Exception as error:
+            _blame(algorithm, engine, sent, clients[place:], terms[place:], error)
+            raise
         yield _learnt(algorithm, engine.trainable, sent, client, memory, own, fitted)
 
 
@@ -127,7 +129,8 @@ def encode(algorithm: Algorithm, round: int, trainable: int, update: Update) -> 
     encoded = replace(update, delta=update.delta[:trainable])
     for position, layer in enumerate(algorithm.transforms):
         rng = generator(algorithm.seed, round, f"encode-{position}", update.client)
-        encoded = layer.encode(encoded, rng)
+        with stage(round, f"transforms.{position}", update.client):
+            encoded = layer.encode(encoded, rng)
     return _with_statistics(encoded, update.delta[trainable:])
 
 
@@ -137,6 +140,30 @@ def client_half(
     """All of a client's work in one round: what it sends, and its memory afterwards."""
     (trained,) = local_updates(algorithm, engine, sent, [client], [memory])
     return Trained(encode(algorithm, sent.round, engine.trainable, trained.update), trained.memory)
+
+
+def _local_rng(algorithm: Algorithm, sent: Broadcast, client: Client) -> np.random.Generator:
+    return generator(algorithm.seed, sent.round, "local", client.name)
+
+
+def _blame(
+    algorithm: Algorithm,
+    engine: Engine,
+    sent: Broadcast,
+    clients: Sequence[Client],
+    terms: Sequence[Terms],
+    error: Exception,
+) -> None:
+    """Finds out whose training it was that failed: some clients may train together.
+
+    Raises:
+        StageError: with the client's name, or with the first and the last where none fails alone.
+    """
+    for client, own in zip(clients, terms, strict=True):
+        with stage(sent.round, "local training", client.name):
+            engine.fit(sent.params, client.train, algorithm.local, _local_rng(algorithm, sent, client), own)
+    with stage(sent.round, "local training", f"{clients[0].name} … {clients[-1].name}"):
+        raise error
 
 
 def _terms(algorithm: Algorithm, sent: Broadcast, client: Client, memory: Memory) -> Terms:
@@ -166,17 +193,6 @@ def _learnt(
         memory, extras = algorithm.correction.learn(sent.extra, memory, delta[:trainable], distance)
     worth = local.worth(steps, terms.factor, terms.proximal)
     return Trained(Update(client.name, delta, float(rows), fitted.metrics, extras, worth), memory)
-
-
-@contextlib.contextmanager
-def _blaming(round: int, client: str) -> Iterator[None]:
-    try:
-        yield
-    except (InputError, TrainingError):
-        raise
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ClientError(f"round {round}, client {client}, local training: {reason}") from error
 
 
 class Screened(NamedTuple):
@@ -225,6 +241,8 @@ def server_half(algorithm: Algorithm, state: ServerState, updates: Sequence[Upda
         state.rule, (_decode(algorithm, statistics, update) for update in ordered)
     )
     cohort = tuple(update.client for update in ordered)
+    if aggregate.shape != state.params.shape:
+        raise TrainingError(f"round {done}: the rule gave shape {aggregate.shape}, expected {state.params.shape}")
     finished = _finish(algorithm, state, aggregate[:split], cohort)
     corrected = algorithm.correction.finish(state.correction, finished.result, ordered)
     stepped = algorithm.server.next(state.server, state.params[:split], corrected.result)

@@ -7,6 +7,9 @@ import threading
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from federated.component import Component
 from federated.errors import PlanError
 
@@ -45,6 +48,13 @@ class Model(Component, ABC):
             PlanError: it does not.
         """
 
+    def check_rows(self, x: NDArray[np.float32], whose: str) -> None:
+        """Whether the model can take these examples.
+
+        Raises:
+            PlanError: it cannot.
+        """
+
     @abstractmethod
     def build(self, inputs: Shape, classes: int | None) -> keras.Model:
         """A new Keras model for examples of shape ``inputs``; ``classes`` is None for regression."""
@@ -62,6 +72,20 @@ def require_shape(kind: str, inputs: Shape, wanted: str, fits: bool) -> None:
     """
     if not fits:
         raise PlanError(f"model.{kind}: takes examples of shape {wanted}, the data have {inputs}")
+
+
+def require_ids(kind: str, what: str, values: NDArray[np.float32], count: int, whose: str) -> None:
+    """Refuses what is no whole number from 0 to ``count`` - 1: an embedding would look up what is not there.
+
+    Raises:
+        PlanError: there is such a value.
+    """
+    wrong = values[(values < 0) | (values >= count) | (values != np.floor(values))]
+    if wrong.size:
+        raise PlanError(
+            f"model.{kind}: {what} are numbers from 0 to {count - 1}, but {whose} has {wrong.flat[0]:g}; "
+            "raise their count, mend the data, or leave them unscaled (scaling as_is)"
+        )
 
 
 def build_seeded(

@@ -75,7 +75,7 @@ def _check(asked: Asked, model: keras.Model, together: int, sees_padding: bool) 
     if sees_padding:
         raise PlanError(
             f"compilation: {asked} pads batches, which moving statistics, activity regularizers and operations over "
-            "the batch would see; use graph"
+            "the batch would see, and takes no frozen layers; use graph"
         )
     if asked == "vectorized" and not _is_of(model, _STACKED):
         raise PlanError(f"compilation: vectorized takes models of {', '.join(_STACKED[1:])} layers only; use graph")

@@ -26,7 +26,8 @@ class DataParallel:
     def __init__(self, gradients: Gradients, layout: Layout, devices: Sequence[str]) -> None:
         if layout.size > layout.trainable:
             raise PlanError(
-                "replicas: batch normalisation would see a part of each batch; use group normalisation or replicas: 1"
+                "replicas: the model has weights that no gradient moves (batch normalisation, frozen layers), and each "
+                "device would see a part of each batch; use group normalisation, or replicas: 1"
             )
         self._gradients, self._replicas = gradients, len(devices)
         # All-reduce would bring the sum to every device, in an order of its own; one of them takes the step.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from federated.errors import PlanError
-from models.architecture import Model, Shape, require_shape
+from models.architecture import Model, Shape, require_ids, require_shape
 
 if TYPE_CHECKING:
     import keras
@@ -29,6 +31,10 @@ class Recommender(Model):
         require_shape("recommender", inputs, "(2,), a user and an item", inputs == (2,))
         if classes is not None and classes > 2:
             raise PlanError(f"model.recommender: the target must be a rating or one of 2 classes, it has {classes}")
+
+    def check_rows(self, x: NDArray[np.float32], whose: str) -> None:
+        require_ids(self.kind, "users", x[:, 0], self.users, whose)
+        require_ids(self.kind, "items", x[:, 1], self.items, whose)
 
     def build(self, inputs: Shape, classes: int | None) -> keras.Model:
         import keras

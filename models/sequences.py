@@ -5,9 +5,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
-from models.architecture import Model, Shape, output_units, require_shape
+from models.architecture import Model, Shape, output_units, require_ids, require_shape
 
 if TYPE_CHECKING:
     import keras
@@ -32,6 +34,10 @@ class _Recurrent(Model):
             require_shape(self.kind, inputs, "(steps,) or (steps, features)", len(inputs) in (1, 2))
         else:
             require_shape(self.kind, inputs, "(steps,) with a vocabulary", len(inputs) == 1)
+
+    def check_rows(self, x: NDArray[np.float32], whose: str) -> None:
+        if self.vocabulary is not None:
+            require_ids(self.kind, "tokens", x, self.vocabulary, whose)
 
     def build(self, inputs: Shape, classes: int | None) -> keras.Model:
         import keras

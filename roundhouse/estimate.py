@@ -30,15 +30,17 @@ def estimate(plan: Plan, federation: Federation) -> Estimate:
     clients = list(federation.clients.values())
     parameters = plan.model.parameters(federation.inputs, federation.classes)
     cohort = plan.algorithm.select.cohort_size(len(clients))
-    vector = parameters * _FLOAT
+    vector, correction = parameters * _FLOAT, plan.algorithm.correction
     copies = 3 + 2 * cohort + _COPIES_IN_TRAINING * environment.workers()
+    copies += len(clients) + cohort if plan.algorithm.remembers else 0  # memories, and those of the cohort's next
+    vectors = 1 + correction.extra_vectors
     data = sum(client.train.x.nbytes + 2 * client.test.x.nbytes for client in clients)
     return Estimate(
         clients=len(clients),
         cohort=cohort,
         train_rows=sum(len(client.train) for client in clients),
         parameters=parameters,
-        bytes_down=vector * cohort,
-        bytes_up=vector * cohort,
+        bytes_down=vector * vectors * cohort,
+        bytes_up=vector * vectors * cohort,
         memory_bytes=_RUNTIME_BYTES + vector * copies + 2 * data,
     )

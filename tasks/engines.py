@@ -11,6 +11,13 @@ if TYPE_CHECKING:
     from models.keras_engine import KerasEngine
 
 
+def prepare() -> None:
+    """Gives TensorFlow its settings. Before data are loaded: a loader of the user's own may start it."""
+    from models.devices import prepare_devices
+
+    prepare_devices()
+
+
 def engine_of(plan: Plan, federation: Federation) -> KerasEngine:
     """The engine that ``plan`` asks for, ready to train. TensorFlow is imported here.
 

@@ -6,7 +6,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from configs.plan import Plan
-from tasks.engines import engine_of
+from tasks.engines import engine_of, prepare
 from tasks.training import Sealed, Training
 
 
@@ -17,5 +17,6 @@ def load_training(plan: Plan) -> Sealed[Training]:
     Raises:
         InputError: the plan and the data do not fit.
     """
+    prepare()
     federation = plan.federation()
     return Sealed(Training(plan, federation, engine_of(plan, federation)))

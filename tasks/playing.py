@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 from configs import environment
 from federated.component import Metrics, Vector
+from federated.errors import stage
 from federated.rounds import Broadcast, Memories, Memory, ServerState, Trained, broadcast
 from federated.updates import Update
 from tasks.round_tasks import Aggregated
@@ -47,14 +48,16 @@ class Stages(NamedTuple):
 def play(training: Training, state: ServerState, memories: Memories, stages: Stages) -> Played:
     """The round after ``state``; ``memories`` is what clients have kept of earlier ones."""
     at, watch = At(training.plan.name, state.round + 1), Stopwatch()
-    cohort = stages.select(training, at).value
+    with stage(at.round, "selection"):
+        cohort = stages.select(training, at).value
     watch.lap("select")
     sent = broadcast(training.plan.algorithm, state)
     trained = _train_cohort(training, at, sent, {name: memories.get(name) for name in cohort}, stages)
     watch.lap("train")
     encoded = stages.clip(training, at, Sealed([one.update for one in trained]))
     watch.lap("clip")
-    aggregated = stages.aggregate(training, at, Sealed(state), encoded).value
+    with stage(at.round, "aggregation"):
+        aggregated = stages.aggregate(training, at, Sealed(state), encoded).value
     learnt = {
         one.update.client: one.memory
         for one in trained
@@ -67,7 +70,8 @@ def play(training: Training, state: ServerState, memories: Memories, stages: Sta
     watch.lap("aggregate")
     evaluated = Evaluated({}, (), {})
     if training.plan.evaluates(at.round):
-        evaluated = stages.evaluate(training, at, aggregated.state.params).value
+        with stage(at.round, "evaluation"):
+            evaluated = stages.evaluate(training, at, aggregated.state.params).value
         watch.lap("evaluate")
     metrics = evaluated.metrics | aggregated.metrics | traffic | watch.seconds()
     contributions, left_out = aggregated.contributions, aggregated.left_out

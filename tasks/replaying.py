@@ -14,7 +14,7 @@ from federated.errors import InputError, TrainingError
 from federated.packing import Arrays, pack, unpack
 from federated.rounds import Memories, ServerState, broadcast, client_half, initial_state, screen, select, server_half
 from federated.updates import Update, digest
-from tasks.engines import engine_of
+from tasks.engines import engine_of, prepare
 from tasks.history import history
 from tasks.identity import digest_of_code, identify
 from tasks.signing import Trusted
@@ -152,6 +152,7 @@ class _Machine:
     """The plain loop of a plan."""
 
     def __init__(self, plan: Plan) -> None:
+        prepare()
         self._plan, self._federation = plan, plan.federation()
         self._engine = engine_of(plan, self._federation)
         self.start = initial_state(plan.algorithm, self._engine, len(self._federation.clients))

@@ -7,6 +7,8 @@ import pytest
 from configs.loading import load_plan, shipped
 from federated.errors import PlanError
 
+WORK_BY_TIME = "{kind: time_budget, seconds: 1, steps_per_second: 5, clients: {client-99: 2}}"
+
 
 def refusal(plan: str, *overrides: str) -> str:
     with pytest.raises(PlanError) as raised:
@@ -277,3 +279,26 @@ def test_a_plan_that_is_not_there_is_told_the_one_that_was_meant():
 def test_a_plan_that_is_like_no_other_is_told_them_all(tmp_path: Path):
     missing = str(tmp_path / "7")
     assert refusal(missing) == f"there is no plan {missing!r}; shipped plans: {', '.join(shipped())}"
+
+
+@pytest.mark.parametrize("work", ["{kind: per_client, epochs: {client-99: 2}}", WORK_BY_TIME], ids=["epochs", "speed"])
+def test_work_for_a_client_that_is_not_there_is_refused(work):
+    plan = load_plan("quickstart", [f"algorithm.local.work={work}"])
+    with pytest.raises(PlanError, match=r"there is no client client-99; there are client-00, client-01, .* …$"):
+        plan.federation()
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("{kind: gru, vocabulary: 9}", "model.gru: tokens are numbers from 0 to 8, but client client-00 has"),
+        ("{kind: lstm, vocabulary: 99}", "model.lstm: tokens are numbers from 0 to 98, but client client-00 has"),
+    ],
+    ids=["too large", "scaled"],
+)
+def test_tokens_that_are_not_in_the_vocabulary_are_refused_with_whose_they_are(model, message, monkeypatch):
+    scaling = "divide" if "99" in model else "as_is"
+    changes = [f"model={model}", "scaling={kind: divide, by: 16}" if scaling == "divide" else "scaling={kind: as_is}"]
+    plan = load_plan("quickstart", [*changes, "data={kind: custom, target: 'tests.configs.tokens:load'}"])
+    with pytest.raises(PlanError, match=message):
+        plan.federation()

@@ -9,7 +9,7 @@ from federated.algorithm import Algorithm
 from federated.component import Vector
 from federated.corrections import CONTROL, FedDyn, FedProx, NoCorrection, Scaffold
 from federated.data import Client, Split
-from federated.errors import ClientError, PlanError
+from federated.errors import PlanError, StageError
 from federated.local_optimizers import Sgd
 from federated.local_training import LocalTraining
 from federated.rounds import (
@@ -208,7 +208,7 @@ def test_only_scaffold_sends_more_than_the_model():
 
 def test_fednova_and_moving_statistics_are_refused():
     algorithm = Algorithm(rule=FedNova(), local=plain_sgd())
-    with pytest.raises(PlanError, match="fednova cannot average the moving statistics of batch normalisation"):
+    with pytest.raises(PlanError, match="fednova cannot average what no gradient moves"):
         initial_state(algorithm, FakeEngine(statistics=1), 2)
     initial_state(algorithm, FakeEngine(), 2)
 
@@ -226,7 +226,37 @@ def test_an_error_in_local_training_names_client_round_and_stage():
     algorithm = Algorithm(local=plain_sgd())
     clients = [line_client("a"), line_client("b", rows=13)]
     sent = broadcast(algorithm, initial_state(algorithm, Broken(), 2)._replace(round=6))
-    with pytest.raises(ClientError) as caught:
+    with pytest.raises(StageError) as caught:
         list(local_updates(algorithm, Broken(), sent, clients, [None, None]))
     assert str(caught.value) == "round 7, client b, local training: no room for 13 rows"
     assert isinstance(caught.value.__cause__, MemoryError)
+
+
+class Together(Broken):
+    """Trains all of its clients before it gives the first, as lanes do."""
+
+    def fit_cohort(self, params, clients, work, rngs, terms):
+        yield from list(super().fit_cohort(params, clients, work, rngs, terms))
+
+
+def test_of_clients_that_train_together_the_one_that_fails_is_named():
+    algorithm = Algorithm(local=plain_sgd())
+    clients = [line_client("a"), line_client("b"), line_client("c", rows=13), line_client("d")]
+    sent = broadcast(algorithm, initial_state(algorithm, Together(), 4))
+    with pytest.raises(StageError, match=r"^round 1, client c, local training: no room for 13 rows$"):
+        list(local_updates(algorithm, Together(), sent, clients, [None] * 4))
+
+
+class Tangled(Together):
+    """Each client trains well alone."""
+
+    def fit_cohort(self, params, clients, work, rngs, terms):
+        raise RuntimeError("Graph execution error:\n\nDetected at node x\n  File y\nno room for all of them\n[[z]]")
+        yield
+
+
+def test_where_none_fails_alone_the_group_is_named_and_what_tensorflow_says_last():
+    algorithm, clients = Algorithm(local=plain_sgd()), [line_client(name) for name in "abc"]
+    sent = broadcast(algorithm, initial_state(algorithm, Tangled(), 3))
+    with pytest.raises(StageError, match=r"^round 1, client a … c, local training: no room for all of them$"):
+        list(local_updates(algorithm, Tangled(), sent, clients, [None] * 3))

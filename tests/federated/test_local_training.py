@@ -61,6 +61,7 @@ def test_a_time_budget_goes_by_the_speed_of_the_client():
     work = TimeBudget(seconds=2.0, steps_per_second=3.0, clients={"slow": 0.1, "fast": 100})
     done = [work.steps(ASKED.model_copy(update={"client": name}), rng()) for name in ("slow", "other", "fast")]
     assert done == [1, 6, 12]
+    assert TimeBudget(seconds=0.29, steps_per_second=100).steps(ASKED.model_copy(update={"steps": 99}), rng()) == 29
 
 
 def walked(sgd: Sgd, steps: int, factor: float, proximal: float) -> float:

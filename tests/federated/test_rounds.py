@@ -12,7 +12,7 @@ from federated.algorithm import Algorithm
 from federated.component import Step
 from federated.data import Client
 from federated.engine import Fitted
-from federated.errors import TrainingError
+from federated.errors import StageError, TrainingError
 from federated.randomness import generator
 from federated.rounds import (
     Broadcast,
@@ -25,7 +25,7 @@ from federated.rounds import (
     select,
     server_half,
 )
-from federated.rules import CustomRule, Mean
+from federated.rules import CustomRule, Mean, Rule
 from federated.selectors import Uniform
 from federated.server_optimizers import ServerOptimizer, ServerSgd
 from federated.transforms import Clip, Transform
@@ -332,3 +332,29 @@ def test_a_transform_may_shorten_what_is_sent_beside_moving_statistics() -> None
     sent = encode(algorithm, 1, 4, update("a", [1.0, 2.0, 3.0, 4.0, 70.0, 80.0]))
     after, _ = server_half(algorithm, state_of(algorithm, np.zeros(6), 4), [sent])
     assert after.params.tolist() == [1.0, 0.0, 3.0, 0.0, 70.0, 80.0]
+
+
+class Short(Rule):
+    """Loses the last entry."""
+
+    def next(self, state, updates):
+        return Step(state, np.mean([one.delta[:-1] for one in updates], axis=0, dtype=np.float32), {})
+
+
+def test_a_rule_that_gives_another_shape_is_told_with_the_round() -> None:
+    algorithm = Algorithm().model_copy(update={"rule": Short()})
+    with pytest.raises(TrainingError, match=r"^round 1: the rule gave shape \(1,\), expected \(2,\)$"):
+        server_half(algorithm, state_of(Algorithm(), [0, 0], 2), [update("a", [1.0, 2.0])])
+
+
+class Failing(Transform):
+    """Divides by zero."""
+
+    def encode(self, update, rng):
+        raise ZeroDivisionError("division by zero")
+
+
+def test_an_error_in_a_transform_names_client_round_and_stage() -> None:
+    algorithm = with_layers(Algorithm(), Failing())
+    with pytest.raises(StageError, match=r"^round 4, client a, transforms\.0: division by zero$"):
+        encode(algorithm, 4, 1, update("a", [1.0]))

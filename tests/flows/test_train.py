@@ -13,7 +13,7 @@ import yaml
 from configs.loading import load_plan
 from configs.plan import Plan
 from federated.data import concatenate
-from federated.errors import ClientError
+from federated.errors import StageError
 from federated.evaluation import evaluate
 from federated.rounds import Memories, broadcast, client_half, initial_state, select, server_half
 from federated.updates import digest
@@ -355,9 +355,19 @@ def test_a_client_whose_training_breaks_off_is_named_with_round_and_stage(monkey
     monkeypatch.setattr(KerasEngine, "_task", breaks)
     state = train(plan, return_state=True)
     assert state.is_failed()
-    with pytest.raises(ClientError, match=r"^round 1, client client-\d, local training: no room for its rows$"):
+    with pytest.raises(StageError, match=r"^round 1, client client-\d, local training: no room for its rows$"):
         state.result()
     only_run("FAILED")
+
+
+@pytest.mark.parametrize(("stage", "function"), [("aggregation", "server_half"), ("evaluation", "evaluate")])
+def test_an_error_in_a_stage_names_round_and_stage(stage: str, function: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_: Any) -> Any:
+        raise IndexError("index 7 is out of bounds")
+
+    monkeypatch.setattr(f"tasks.round_tasks.{function}", breaks)
+    with pytest.raises(StageError, match=f"^round 1, {stage}: index 7 is out of bounds$"):
+        train(small_plan("rounds=1"))
 
 
 def test_too_few_usable_updates_fail_the_round_and_the_run_with_the_reason() -> None:
