@@ -67,7 +67,7 @@ class ClippedExamples:
     def __init__(self, one: Gradients, layout: Layout, norm: float) -> None:
         if layout.size > layout.trainable:
             raise PlanError(
-                "algorithm.local.clip_examples: the model has weights that no gradient moves: batch normalisation mixes "
+                "algorithm.local.clip_examples: no gradient moves some weights of the model: batch normalisation mixes "
                 "the examples of a batch (use group normalisation), or layers are frozen"
             )
         self._one, self._norm = one, norm
