@@ -16,7 +16,7 @@ from prefect.client.orchestration import get_client
 from prefect.states import Running
 
 from configs import environment
-from federated.errors import PlanError, TrackingError, TrainingError
+from federated.errors import PlanError, StageError, TrackingError, TrainingError
 from flows.train import train
 from tasks import round_tasks
 from tasks.signing import trusted_keys
@@ -80,7 +80,7 @@ def test_a_retried_flow_run_goes_on_after_its_last_round(monkeypatch: pytest.Mon
 
 def test_the_same_run_key_again_goes_on_and_then_gives_the_same_summary(monkeypatch: pytest.MonkeyPatch) -> None:
     done = fails_at(2, monkeypatch)
-    with pytest.raises(OSError, match="disk was away"):
+    with pytest.raises(StageError, match="disk was away"):
         train(small_plan(), run_key="mine")
     summary = train(small_plan(), run_key="mine")
     assert done == [1, 2, 2, 3]
@@ -219,7 +219,7 @@ def test_what_the_checkpoints_lack_comes_from_mlflow(
     spoil: Callable[[], None], said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done, plan = fails_at(4, monkeypatch), small_plan("rounds=4")
-    with pytest.raises(OSError, match="disk was away"):
+    with pytest.raises(StageError, match="disk was away"):
         train(plan, run_key="mine")
     before = [found.tags["record_sha256"] for found in versions_of("quickstart")]
     spoil()
@@ -261,7 +261,7 @@ def test_a_record_in_mlflow_that_does_not_follow_is_not_taken_and_its_round_not_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fails_at(4, monkeypatch)
-    with pytest.raises(OSError, match="disk was away"):
+    with pytest.raises(StageError, match="disk was away"):
         train(small_plan("rounds=4"), run_key="mine")
     lose(2, 3)
     stored_file("2", RECORD).write_bytes(stored_file("3", RECORD).read_bytes())
@@ -283,7 +283,7 @@ def test_mlflow_is_waited_for_and_a_training_that_begins_asks_it_for_nothing(mon
     monkeypatch.setattr(Library, "of_training", away_once)
     monkeypatch.setattr("tasks.recovering.patiently", lambda act, _: patiently_here(act))
     fails_at(3, monkeypatch)
-    with pytest.raises(OSError, match="disk was away"):
+    with pytest.raises(StageError, match="disk was away"):
         train(small_plan(), run_key="mine")
     assert asked == []
     lose(2)
@@ -332,6 +332,6 @@ def test_a_run_that_failed_is_closed_once(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(TrackedRun, "close", away)
     fails_at(2, monkeypatch)
-    with pytest.raises(OSError, match="disk was away"):
+    with pytest.raises(StageError, match="disk was away"):
         train(small_plan())
     assert asked == ["FAILED"]
