@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -120,7 +120,6 @@ def local_updates(
             fitted = next(fits)
         except Exception as error:
             _blame(algorithm, engine, sent, clients[place:], terms[place:], error)
-            raise
         yield _learnt(algorithm, engine.trainable, sent, client, memory, own, fitted)
 
 
@@ -153,7 +152,7 @@ def _blame(
     clients: Sequence[Client],
     terms: Sequence[Terms],
     error: Exception,
-) -> None:
+) -> NoReturn:
     """Finds out whose training it was that failed: some clients may train together.
 
     Raises:
@@ -164,6 +163,7 @@ def _blame(
             engine.fit(sent.params, client.train, algorithm.local, _local_rng(algorithm, sent, client), own)
     with stage(sent.round, "local training", f"{clients[0].name} … {clients[-1].name}"):
         raise error
+    raise error  # one that the stage leaves as it is
 
 
 def _terms(algorithm: Algorithm, sent: Broadcast, client: Client, memory: Memory) -> Terms:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from federated.component import Vector
 from federated.data import Split
-from models.local_step import Course, LocalStep
+from models.local_step import Carried, Course, LocalStep, Pull, rounded_up
 from models.resident_rows import ResidentRows
 
 
@@ -85,19 +85,14 @@ class GraphLoop:
     ) -> Any:
         rows = tf.shape(order)[1]
         epoch = (rows + batch - 1) // batch
-        pull = self._step.pull(params, linear)
 
-        def body(number: Any, carried: Any, total: Any) -> Any:
+        def batch_of(number: Any) -> tuple[Any, ...]:
             start = (number % epoch) * batch
             chosen = order[number // epoch, start : tf.minimum(start + batch, rows)]
-            carried, loss = self._step(carried, pull, tf.gather(x, chosen), tf.gather(y, chosen))
-            return number + 1, carried, total + tf.cast(number >= unreported, tf.float32) * loss
+            return tf.gather(x, chosen), tf.gather(y, chosen)
 
-        begun = self._step.begin(params, seeds, factor)
-        _, carried, total = tf.while_loop(
-            lambda number, *_: number < steps, body, (tf.constant(0), begun, tf.constant(0.0))
-        )
-        return self._step.end(carried), total
+        begun, pull = self._step.begin(params, seeds, factor), self._step.pull(params, linear)
+        return _descend(self._step, begun, pull, batch_of, steps, unreported)
 
 
 class PaddedLoop:
@@ -116,10 +111,8 @@ class PaddedLoop:
         return [self._one(params, course, *resident.of(data)) for data, course in tasks]
 
     def _one(self, params: Vector, course: Course, x: Any, y: Any) -> Outcome:
-        rows = course.order.shape[1]
-        width = course.batch if course.batch < rows else rounded_up(rows)
         epochs = -(-course.most // course.epoch)  # those who do less than others need no program of their own
-        places = np.zeros((rounded_up(epochs * course.epoch), width), np.int32)
+        places = np.zeros((rounded_up(epochs * course.epoch), course.width), np.int32)
         counts = np.zeros(places.shape, np.float32)
         course.deal(places, counts)
         numbers = np.int32(course.steps), np.int32(course.unreported)
@@ -140,24 +133,27 @@ class PaddedLoop:
         factor: Any,
         linear: Any,
     ) -> Any:
-        pull = self._step.pull(params, linear)
-
-        def body(number: Any, carried: Any, total: Any) -> Any:
+        def batch_of(number: Any) -> tuple[Any, ...]:
             chosen = places[number]
-            carried, loss = self._step(carried, pull, tf.gather(x, chosen), tf.gather(y, chosen), counts[number])
-            return number + 1, carried, total + tf.cast(number >= unreported, tf.float32) * loss
+            return tf.gather(x, chosen), tf.gather(y, chosen), counts[number]
 
-        begun = self._step.begin(params, seeds, factor)
-        _, carried, total = tf.while_loop(
-            lambda number, *_: number < steps, body, (tf.constant(0), begun, tf.constant(0.0))
-        )
-        return self._step.end(carried), total
+        begun, pull = self._step.begin(params, seeds, factor), self._step.pull(params, linear)
+        return _descend(self._step, begun, pull, batch_of, steps, unreported)
 
 
-def rounded_up(count: int) -> int:
-    """The next of 1, 2, 3, 4, 6, 8, 12, 16 …: at most half as much again."""
-    power = 1 << (count - 1).bit_length()
-    return power * 3 // 4 if count <= power * 3 // 4 else power
+def _descend(
+    step: LocalStep, begun: Carried, pull: Pull, batch_of: Callable[[Any], tuple[Any, ...]], steps: Any, unreported: Any
+) -> tuple[Any, Any]:
+    """Inside a graph: the trained vector, and the summed loss of the steps that are reported."""
+
+    def body(number: Any, carried: Any, total: Any) -> Any:
+        carried, loss = step(carried, pull, *batch_of(number))
+        return number + 1, carried, total + tf.cast(number >= unreported, tf.float32) * loss
+
+    _, carried, total = tf.while_loop(
+        lambda number, *_: number < steps, body, (tf.constant(0), begun, tf.constant(0.0))
+    )
+    return step.end(carried), total
 
 
 def padded(rows: NDArray[Any]) -> NDArray[Any]:

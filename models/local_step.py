@@ -15,6 +15,12 @@ from models.layout import Layout
 from models.stateless_optimizers import fresh_slots, place_of_rate
 
 
+def rounded_up(count: int) -> int:
+    """The next of 1, 2, 3, 4, 6, 8, 12, 16 …: at most half as much again."""
+    power = 1 << (count - 1).bit_length()
+    return power * 3 // 4 if count <= power * 3 // 4 else power
+
+
 class Course(NamedTuple):
     """What a local training does with its rows.
 
@@ -31,6 +37,12 @@ class Course(NamedTuple):
     seeds: NDArray[np.int32]
     factor: float
     linear: Vector
+
+    @property
+    def width(self) -> int:
+        """A batch with its padding: a function of the client alone, or its bits would depend on its neighbours."""
+        rows = self.order.shape[1]
+        return self.batch if self.batch < rows else rounded_up(rows)
 
     @property
     def epoch(self) -> int:

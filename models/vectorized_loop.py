@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from federated.component import Vector
-from models.local_loop import LocalLoop, Outcome, Task, rounded_up
+from models.local_loop import LocalLoop, Outcome, Task
 from models.local_step import LocalStep
 from models.resident_rows import ResidentRows
 
@@ -56,7 +56,7 @@ class VectorizedLoop:
 
     def _in_lanes(self, params: Vector, tasks: Sequence[Task]) -> list[Outcome]:
         most = max(course.order.shape[0] * course.epoch for _, course in tasks)
-        places = np.zeros((LANES, most, _width(tasks[0])), np.int32)
+        places = np.zeros((LANES, most, tasks[0].course.width), np.int32)
         counts = np.zeros(places.shape, np.float32)
         numbers = np.zeros((2, LANES), np.int32)
         factors, linear = np.ones(LANES, np.float32), np.zeros((LANES, self._step.linear_size), np.float32)
@@ -109,11 +109,5 @@ def _by_width(tasks: Sequence[Task]) -> dict[int, list[int]]:
     """Places of tasks whose batches are equally wide; 0 for those that are too large."""
     found: dict[int, list[int]] = {}
     for place, task in enumerate(tasks):
-        found.setdefault(_width(task) if len(task.data) <= _LARGEST else 0, []).append(place)
+        found.setdefault(task.course.width if len(task.data) <= _LARGEST else 0, []).append(place)
     return found
-
-
-def _width(task: Task) -> int:
-    """A function of the client alone, or its bits would depend on its neighbours."""
-    rows, batch = len(task.data), task.course.batch
-    return batch if batch < rows else rounded_up(rows)

@@ -13,7 +13,7 @@ from federated.local_optimizers import Adam, AnyLocalOptimizer, Sgd
 from federated.local_training import LocalTraining
 from models.architecture import Model, output_units
 from models.keras_engine import KerasEngine
-from models.local_loop import rounded_up
+from models.local_step import rounded_up
 from models.specs import Cnn, CustomModel, Gru, Linear, Logistic, Lstm, Mlp, Recommender
 from tests.models.samples import classified, valued, weights
 
