@@ -82,7 +82,7 @@ def digest_of_code(identity: Identity) -> str:
 
 
 def _code(plan: Plan) -> Iterator[tuple[str, str]]:
-    files = [path for room in _ROOMS for path in sorted((_PROJECT / room).glob("*.py"))]
+    files = [path for room in _ROOMS for path in sorted((_PROJECT / room).rglob("*.py"))]
     for path in files:
         yield str(path.relative_to(_PROJECT)), _sha256(path)
     for target in sorted(set(_targets(plan.model_dump(mode="json")))):

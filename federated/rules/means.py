@@ -1,53 +1,15 @@
-"""How the updates of a cohort become one vector."""
+"""Rules that are sums: one vector of memory, however many clients there are."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
 
-from federated.component import ByKind, Component, Step, Vector
-from federated.targets import Target, build
+from federated.component import Step, Vector
+from federated.rules.rule import Rule
 from federated.updates import Update
-
-
-class Rule(Component, ABC):
-    """An aggregation rule.
-
-    ``additive`` rules are sums: they hold one vector however many clients there are, and work on masked or
-    encrypted updates. The others hold the cohort's matrix.
-    """
-
-    @property
-    def additive(self) -> bool:
-        """Whether it is a sum."""
-        return False
-
-    @property
-    def averages(self) -> bool:
-        """Whether every entry of the result lies among those of the updates: moving statistics need that."""
-        return True
-
-    @property
-    def normalises_steps(self) -> bool:
-        """Whether it divides by ``local_steps``, which are known for gradient descent only."""
-        return False
-
-    def init(self, size: int) -> Any:
-        """The state before round 1, for updates of ``size`` parameters."""
-        return None
-
-    @abstractmethod
-    def next(self, state: Any, updates: Iterable[Update]) -> Step[Any, Vector]:
-        """The aggregate, shape (parameters,).
-
-        Raises:
-            ValueError: there are too few updates.
-        """
 
 
 def _weighted_sum(updates: Iterable[Update], weight: Callable[[Update], float]) -> tuple[Vector | None, float]:
@@ -132,42 +94,3 @@ class FedNova(Rule):
         if not counted > 0:
             raise ValueError(f"fednova needs a positive total weight, got {counted}")
         return Step(state, total * np.float32(worked / counted**2), {"effective_steps": worked / counted})
-
-
-class CustomRule(Rule):
-    """Your own rule: ``target`` names a ``Rule`` class, ``options`` are its fields."""
-
-    kind: Literal["custom"] = "custom"
-    target: Target
-    options: dict[str, Any] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _resolve(self) -> CustomRule:
-        _ = self.rule
-        return self
-
-    @cached_property
-    def rule(self) -> Rule:
-        """The rule that ``target`` names."""
-        return build(self.target, Rule, self.options)  # type: ignore[type-abstract]
-
-    @property
-    def additive(self) -> bool:
-        return self.rule.additive
-
-    @property
-    def averages(self) -> bool:
-        return self.rule.averages
-
-    @property
-    def normalises_steps(self) -> bool:
-        return self.rule.normalises_steps
-
-    def init(self, size: int) -> Any:
-        return self.rule.init(size)
-
-    def next(self, state: Any, updates: Iterable[Update]) -> Step[Any, Vector]:
-        return self.rule.next(state, updates)
-
-
-AnyRule = Annotated[Mean | WeightedMean | FedNova | CustomRule, Field(discriminator="kind"), ByKind()]

@@ -1,94 +1,22 @@
-"""Where the rows come from. Libraries that read files are imported when a source is read, not before."""
+"""Your own tables. pandas is imported when one is read, not before."""
 
 from __future__ import annotations
 
 import warnings
-from abc import ABC, abstractmethod
 from difflib import get_close_matches
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from federated.component import ByKind, Component
 from federated.data import Dataset, Split
 from federated.errors import DataError
-from federated.randomness import generator
-from federated.targets import Target, build
+from federated.sources.source import Source
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-class Source(Component, ABC):
-    """A data set, named in a plan."""
-
-    @abstractmethod
-    def load(self) -> Dataset:
-        """Reads the rows; the same rows in the same order each time.
-
-        Raises:
-            DataError: the data are absent or unusable.
-        """
-
-
-def _bundled(file: str, **reading: Any) -> NDArray[np.float64]:
-    """A table that scikit-learn carries, without importing scikit-learn: that takes longer than all else in a check."""
-    package = find_spec("sklearn")
-    if package is None or not package.submodule_search_locations:
-        raise DataError(f"data: {file} comes with scikit-learn, which is not installed")
-    path = Path(package.submodule_search_locations[0], "datasets", "data", file)
-    return np.loadtxt(path, delimiter=",", **reading)
-
-
-class Digits(Source):
-    """1,797 handwritten digits, 8 × 8 grey levels from 0 to 16 (Alpaydin & Kaynak 1998, UCI)."""
-
-    kind: Literal["digits"] = "digits"
-
-    def load(self) -> Dataset:
-        table = _bundled("digits.csv.gz")
-        images = table[:, :-1].reshape(-1, 8, 8, 1)
-        rows = Split(images.astype(np.float32), table[:, -1].astype(np.int32))
-        return Dataset(rows, tuple(str(digit) for digit in range(10)), "data.digits")
-
-
-class BreastCancer(Source):
-    """569 patients, 30 measurements of cell nuclei, malignant or benign (Street et al. 1993, UCI)."""
-
-    kind: Literal["breast_cancer"] = "breast_cancer"
-
-    def load(self) -> Dataset:
-        table = _bundled("breast_cancer.csv", skiprows=1)
-        rows = Split(table[:, :-1].astype(np.float32), table[:, -1].astype(np.int32))
-        return Dataset(rows, ("malignant", "benign"), "data.breast_cancer")
-
-
-class Line(Source):
-    """The textbook's regression: each client has ``points`` of y = ``slope`` x + ``intercept`` + N(0, ``noise``²).
-
-    x is uniform on [-2, 2].
-    """
-
-    kind: Literal["line"] = "line"
-    clients: int = Field(default=5, ge=1)
-    points: int = Field(default=100, ge=3)
-    slope: float = 2.0
-    intercept: float = 1.0
-    noise: float = Field(default=1.0, ge=0)
-    seed: int = Field(default=0, ge=0)
-
-    def load(self) -> Dataset:
-        rng = generator(self.seed, 0, "line")
-        count = self.clients * self.points
-        x = rng.uniform(-2, 2, size=(count, 1)).astype(np.float32)
-        y = self.slope * x[:, 0] + self.intercept + rng.normal(0, self.noise, size=count)
-        width = len(str(self.clients - 1))
-        keys = np.repeat([f"client-{number:0{width}}" for number in range(self.clients)], self.points)
-        return Dataset(Split(x, y.astype(np.float32)), None, "data.line", keys)
 
 
 class Csv(Source):
@@ -194,17 +122,3 @@ class Csv(Source):
             raise DataError(f"data.csv.target: {self.target!r} holds fractions, not classes; use task: regression")
         labels, codes = np.unique(column.to_numpy(), return_inverse=True)
         return codes.astype(np.int32), tuple(str(label) for label in labels)
-
-
-class CustomSource(Source):
-    """Your own loader: ``target`` names a function that takes ``options`` and returns a ``Dataset``."""
-
-    kind: Literal["custom"] = "custom"
-    target: Target
-    options: dict[str, Any] = Field(default_factory=dict)
-
-    def load(self) -> Dataset:
-        return build(self.target, Dataset, self.options)
-
-
-AnySource = Annotated[Digits | BreastCancer | Line | Csv | CustomSource, Field(discriminator="kind"), ByKind()]
