@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from federated.errors import DataError
 
 Rows = NDArray[np.int64]
 """Indices into a dataset."""
+
+Card = Mapping[str, str | float]
+"""Facts about a client, by name: words to choose it by, numbers to weigh it by."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,8 +132,9 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Client:
-    """One party: the rows it trains on, and rows of its own that it only tests on."""
+    """One party: the rows it trains on, rows of its own that it only tests on, and what is known of it."""
 
     name: str
     train: Split
     test: Split
+    card: Card = field(default_factory=dict)

@@ -67,7 +67,17 @@ NAMED: dict[str, list[dict[str, Any]]] = {
         {"kind": "best"},
         {"kind": "promoted"},
     ],
-    "algorithm.select": [{"kind": "all"}, {"kind": "uniform", "cohort": 2}],
+    "algorithm.select": [
+        {"kind": "all"},
+        {"kind": "uniform", "cohort": 2},
+        {"kind": "poisson", "rate": 0.5},
+        {"kind": "by_size", "cohort": 2},
+        {"kind": "round_robin", "cohort": 2},
+        {"kind": "power_of_choice", "cohort": 2, "candidates": 4},
+        {"kind": "available", "cohort": 2, "over": 1.3, "clients": {"client-1": {"cycle": 24, "at": [1, 2]}}},
+        {"kind": "stratified", "cohort": 2, "tag": "region"},
+        {"kind": "custom", "target": "federated.selectors:All"},
+    ],
     "algorithm.local.optimizer": [
         *[{"kind": kind, "learning_rate": 0.5} for kind in OPTIMIZERS],
         {"kind": "custom", "target": "my.code:Optimizer"},
@@ -92,7 +102,13 @@ NAMED: dict[str, list[dict[str, Any]]] = {
     ],
     "algorithm.transforms.0": [
         {"kind": "clip", "norm": 1.0},
+        {"kind": "clip_layers", "norm": 1.0},
         {"kind": "clip_elements", "threshold": 0.1},
+        {"kind": "top_k", "share": 0.01},
+        {"kind": "random_k", "share": 0.1},
+        {"kind": "quantise", "bits": 4},
+        {"kind": "rotate", "bits": 2},
+        {"kind": "sign"},
     ],
     "algorithm.rule": [
         {"kind": "mean"},

@@ -29,17 +29,61 @@ from federated.partitions import AnyPartition, Dirichlet, Iid, Natural, Shares
 from federated.rules import AnyRule, CustomRule, FedNova, Mean, WeightedMean
 from federated.scaling import AnyScaling, AsIs, Divide, Standardize
 from federated.schedules import AnySchedule, Constant, Cosine, Exponential, Steps
-from federated.selectors import All, AnySelector, Uniform
+from federated.selectors import (
+    All,
+    AnySelector,
+    Available,
+    BySize,
+    CustomSelector,
+    Poisson,
+    PowerOfChoice,
+    Presence,
+    RoundRobin,
+    Stratified,
+    Uniform,
+)
 from federated.server_optimizers import AnyServerOptimizer, ServerSgd
 from federated.sources import AnySource, BreastCancer, Csv, CustomSource, Digits, Line
-from federated.transforms import AnyTransform, Clip, ClipElements
+from federated.transforms import (
+    AnyTransform,
+    Clip,
+    ClipElements,
+    ClipLayers,
+    Quantise,
+    RandomK,
+    Rotate,
+    Sign,
+    TopK,
+)
 from federated.work import AnyWork, Partial, PerClient, Same, TimeBudget
 
 USER_CODE = "tests.federated.user_code"
 
 RULES = (Mean(), WeightedMean(), FedNova(), CustomRule(target=f"{USER_CODE}:Median"))
-SELECTORS = (All(), Uniform(cohort=3))
-TRANSFORMS = (Clip(norm=1.0), ClipElements(threshold=0.5))
+SELECTORS = (
+    All(),
+    Uniform(cohort=3),
+    Poisson(rate=0.5),
+    BySize(cohort=3),
+    RoundRobin(cohort=3),
+    PowerOfChoice(cohort=2, candidates=4),
+    Available(cohort=3, over=1.5, finish=0.9, presence=Presence(probability=0.95)),
+    Stratified(cohort=4, tag="tier"),
+    CustomSelector(target="federated.selectors:Uniform", options={"cohort": 2}),
+)
+TRANSFORMS = (
+    Clip(norm=1.0),
+    ClipLayers(norm=0.7),
+    ClipElements(threshold=0.5),
+    TopK(share=0.3),
+    TopK(share=0.3, error_feedback=False),
+    RandomK(share=0.4),
+    Quantise(bits=2, block=7),
+    Quantise(),
+    Rotate(block=8),
+    Rotate(bits=2),
+    Sign(),
+)
 SERVER_OPTIMIZERS = (ServerSgd(), ServerSgd(learning_rate=0.3))
 PARTITIONS = (
     Natural(),
