@@ -398,12 +398,12 @@ def test_the_parts_of_a_feature_split_are_equal_to_within_a_row(rows, alpha) -> 
     assert max(sizes) - min(sizes) <= 1
 
 
-def test_images_are_split_by_their_pixels_and_equal_ones_at_random() -> None:
+def test_images_are_split_by_their_pixels_and_those_that_only_rounding_tells_apart_at_random() -> None:
     x = np.zeros((200, 4, 4, 1), np.float32)
     x[100:, 1:3] = 1
+    x[150:, 1:3] = np.nextafter(np.float32(1), np.float32(0))
     dataset = Dataset(Split(x, np.zeros(200, np.float32)), None, "data.images")
     dark, light = deal(Features(clients=2), dataset, np.arange(200)).values()
     assert (dark.max(), light.min()) == (99, 100)
-    halves = list(deal(Features(clients=4), dataset, np.arange(200)).values())
-    assert len(np.concatenate(halves[:2])) == 100
-    assert halves[0].max() > 75
+    for quarter in list(deal(Features(clients=4), dataset, np.arange(200)).values())[2:]:
+        assert 10 < np.sum(quarter < 150) < 40
