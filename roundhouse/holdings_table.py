@@ -15,8 +15,6 @@ _MOST_CLIENTS = 60
 def described(found: Holdings, width: int) -> Iterator[Table | str]:
     """The table and what is to say below it, to print in ``width`` columns."""
     yield _table(found, _columns(found, width))
-    if len(found.clients) > _MOST_CLIENTS:
-        yield f"… and {len(found.clients) - _MOST_CLIENTS} more clients, in --json"
     yield ""
     yield f"the server holds out     {found.test_rows:,} rows to test on, {found.validation_rows:,} to validate"
     yield f"rows to train on         {_least_to_most(found, 'rows')}"
@@ -48,10 +46,17 @@ def _table(found: Holdings, columns: Sequence[str]) -> Table:
     table.add_column("client", no_wrap=True)
     for heading in ("train", "test", *columns):
         table.add_column(escape(heading), justify="right", no_wrap=True)
-    for holding in (*found.clients[:_MOST_CLIENTS], found.together):
-        rows = (f"{holding.train_rows:,}", f"{holding.test_rows:,}")
-        table.add_row(escape(holding.client), *rows, *map(escape, _cells(holding, columns)))
+    for holding in found.clients[:_MOST_CLIENTS]:
+        table.add_row(*_line(holding, columns))
+    if len(found.clients) > _MOST_CLIENTS:
+        table.add_row(f"… and {len(found.clients) - _MOST_CLIENTS:,} more")
+    table.add_row(*_line(found.together, columns))
     return table
+
+
+def _line(holding: Holding, columns: Sequence[str]) -> list[str]:
+    rows = (f"{holding.train_rows:,}", f"{holding.test_rows:,}")
+    return [escape(cell) for cell in (holding.client, *rows, *_cells(holding, columns))]
 
 
 def _cells(holding: Holding, columns: Sequence[str]) -> list[str]:

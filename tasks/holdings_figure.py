@@ -23,6 +23,13 @@ _HEIGHT, _LEAST_HEIGHT, _MOST_HEIGHT = 0.2, 1.6, 9.0  # inches: of a client's li
 
 
 def who_holds_what(clients: Sequence[Client], labels: Sequence[str] | None) -> bytes:
+    """The figure below, as PNG."""
+    buffer = io.BytesIO()
+    holdings_figure(clients, labels).savefig(buffer, dpi=110)
+    return buffer.getvalue()
+
+
+def holdings_figure(clients: Sequence[Client], labels: Sequence[str] | None) -> Figure:
     """Training rows by client and class; without classes, where the targets of each client lie.
 
     | data | drawn as |
@@ -59,7 +66,7 @@ def _shares(clients: Sequence[Client], classes: int) -> NDArray[np.float64]:
     return np.asarray(counts / counts.sum(axis=1, keepdims=True))
 
 
-def _stacked(clients: Sequence[Client], labels: Sequence[str]) -> bytes:
+def _stacked(clients: Sequence[Client], labels: Sequence[str]) -> Figure:
     figure = _figure(clients, fewest_inches=0.23 * len(labels))
     axes = figure.subplots()
     colours = colormaps["tab10" if len(labels) <= 10 else "tab20"].colors  # type: ignore[attr-defined]
@@ -72,10 +79,10 @@ def _stacked(clients: Sequence[Client], labels: Sequence[str]) -> bytes:
     axes.set_xlabel("training rows")
     _plain(axes)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    return _png(figure)
+    return figure
 
 
-def _beside_sizes(clients: Sequence[Client], draw: Callable[[Axes, Sequence[Client]], str]) -> bytes:
+def _beside_sizes(clients: Sequence[Client], draw: Callable[[Axes, Sequence[Client]], str]) -> Figure:
     """What clients hold on the left, and how many rows on the right."""
     figure = _figure(clients)
     held, sizes = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
@@ -84,7 +91,7 @@ def _beside_sizes(clients: Sequence[Client], draw: Callable[[Axes, Sequence[Clie
     sizes.set_xlabel("training rows")
     sizes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     _plain(sizes)
-    return _png(figure)
+    return figure
 
 
 def _draw_sizes(axes: Axes, rows: Sequence[int]) -> None:
@@ -163,9 +170,3 @@ def _plain(axes: Axes) -> None:
     axes.grid(alpha=0.3, axis="x")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=110)
-    return buffer.getvalue()
