@@ -28,7 +28,11 @@ NAMED: dict[str, list[dict[str, Any]]] = {
         {"kind": "natural"},
         {"kind": "shares", "shares": [0.4, 0.6]},
         {"kind": "iid", "clients": 3},
+        {"kind": "power_law", "clients": 3, "exponent": 1.5},
         {"kind": "dirichlet", "clients": 3, "alpha": 1.0},
+        {"kind": "shards", "clients": 3, "shards_each": 2},
+        {"kind": "labels", "clients": 3, "labels_each": 4},
+        {"kind": "features", "clients": 3, "alpha": 0.5},
     ],
     "scaling": [{"kind": "as_is"}, {"kind": "divide", "by": 16}, {"kind": "standardize"}],
     "model": [

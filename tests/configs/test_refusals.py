@@ -18,7 +18,11 @@ def refusal(plan: str, *overrides: str) -> str:
 
 UNKNOWN_KINDS = [
     ("data.kind=digit", "data", "'digits', 'breast_cancer', 'line', 'csv', 'custom'"),
-    ("partition.kind=dirichelt", "partition", "'natural', 'shares', 'iid', 'dirichlet'"),
+    (
+        "partition.kind=dirichelt",
+        "partition",
+        "'natural', 'shares', 'iid', 'power_law', 'dirichlet', 'shards', 'labels', 'features'",
+    ),
     ("scaling.kind=minmax", "scaling", "'as_is', 'divide', 'standardize'"),
     (
         "model.kind=svm",

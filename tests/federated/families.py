@@ -25,7 +25,7 @@ from federated.local_optimizers import (
     RmsProp,
     Sgd,
 )
-from federated.partitions import AnyPartition, Dirichlet, Iid, Natural, Shares
+from federated.partitions import AnyPartition, Dirichlet, Features, Iid, Labels, Natural, PowerLaw, Shards, Shares
 from federated.rules import AnyRule, CustomRule, FedNova, Mean, WeightedMean
 from federated.scaling import AnyScaling, AsIs, Divide, Standardize
 from federated.schedules import AnySchedule, Constant, Cosine, Exponential, Steps
@@ -89,7 +89,11 @@ PARTITIONS = (
     Natural(),
     Shares(shares=(3, 1, 2)),
     Iid(clients=11),
+    PowerLaw(clients=5, exponent=0.7),
     Dirichlet(clients=4, alpha=2.0, min_rows=1),
+    Shards(clients=6, shards_each=2),
+    Labels(clients=4, labels_each=2),
+    Features(clients=3, alpha=0.3),
 )
 SCALINGS = (AsIs(), Divide(by=16), Standardize())
 SOURCES_WITHOUT_A_FILE = (
