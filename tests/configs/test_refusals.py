@@ -171,6 +171,41 @@ def test_a_quorum_and_a_cohort_that_just_fit_are_taken():
 
 
 @pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["algorithm.rule={kind: krum, byzantine: 2}"],
+            "algorithm.rule.krum: as set it needs at least 7 updates a round, but quorum is 5; raise quorum to 7, or "
+            "change the rule",
+        ),
+        (
+            ["algorithm.rule={kind: bulyan, byzantine: 2}", "quorum=10"],
+            "algorithm.rule.bulyan: as set it needs at least 11 updates a round, but a cohort has 10 clients; raise "
+            "the cohort, or change the rule",
+        ),
+        (
+            ["algorithm.rule={kind: custom, target: 'federated.rules:Krum', options: {byzantine: 2}}"],
+            "algorithm.rule.custom: as set it needs at least 7 updates a round, but quorum is 5; raise quorum to 7, or "
+            "change the rule",
+        ),
+    ],
+)
+def test_a_rule_that_rounds_could_starve_is_refused(overrides, message):
+    assert refusal("quickstart", *overrides) == message
+
+
+def test_a_rule_that_just_gets_what_it_needs_is_taken():
+    plan = load_plan("quickstart", ["algorithm.rule={kind: krum, byzantine: 3}", "quorum=9"])
+    assert plan.algorithm.rule.least == plan.quorum == 9
+
+
+def test_weights_for_a_client_that_there_is_not_are_refused():
+    plan = load_plan("linear-regression", ["algorithm.rule={kind: weighted_mean, weights: {client-99: 2}}"])
+    with pytest.raises(PlanError, match=r"^algorithm\.rule\.weighted_mean: there is no client client-99; there are "):
+        plan.federation()
+
+
+@pytest.mark.parametrize(
     ("overrides", "start"),
     [
         (["quorum=6"], "quorum: 6 updates are needed, but a cohort has 5 clients"),
