@@ -245,7 +245,7 @@ def server_half(algorithm: Algorithm, state: ServerState, updates: Sequence[Upda
         raise TrainingError(f"round {done}: the rule gave shape {aggregate.shape}, expected {state.params.shape}")
     finished = finish(algorithm, done, state.transforms, aggregate[:split], cohort)
     corrected = algorithm.correction.finish(state.correction, finished.result, ordered)
-    stepped = algorithm.server.next(state.server, state.params[:split], corrected.result)
+    stepped = algorithm.server.next(done, state.server, state.params[:split], corrected.result)
     params = np.concatenate([stepped.result, state.params[split:] + aggregate[split:]])
     if not np.isfinite(params).all():
         raise TrainingError(

@@ -21,6 +21,7 @@ class Update:
     ``weight`` is what it counts, the number of training examples unless the rule weighs otherwise; ``metrics`` are the
     client's own numbers; ``extras`` are vectors that a rule, transform or correction asks for. ``local_steps`` is how
     many steps of plain gradient descent it is worth.
+    ``loss`` is that of the global model on the client's training rows, before it trained: None where no rule asks.
     """
 
     client: str
@@ -29,22 +30,25 @@ class Update:
     metrics: Metrics = field(default_factory=dict)
     extras: dict[str, NDArray[Any]] = field(default_factory=dict)
     local_steps: float = 1.0
+    loss: float | None = None
 
     @property
     def finite(self) -> bool:
         """Whether every number in it is finite, its metrics included."""
         vectors = (self.delta, *self.extras.values())
-        numbers = np.isfinite([self.weight, self.local_steps, *self.metrics.values()]).all()
+        numbers = np.isfinite([self.weight, self.local_steps, self.loss or 0.0, *self.metrics.values()]).all()
         return bool(numbers and all(np.isfinite(vector).all() for vector in vectors))
 
     @property
     def sha256(self) -> str:
-        """The digest of its vectors, weight and steps: what the client has sent."""
+        """The digest of its vectors, weight, steps and loss: what the client has sent."""
         hashed = hashlib.sha256(struct.pack("<dd", self.weight, self.local_steps))
         hashed.update(_content(self.delta))
         for name, vector in sorted(self.extras.items()):
             hashed.update(f"/{len(name)}/{name}/{vector.size}/".encode())
             hashed.update(_content(vector))
+        if self.loss is not None:
+            hashed.update(b"/loss/" + struct.pack("<d", self.loss))
         return hashed.hexdigest()
 
     @property

@@ -118,9 +118,27 @@ NAMED: dict[str, list[dict[str, Any]]] = {
         {"kind": "mean"},
         {"kind": "weighted_mean"},
         {"kind": "fednova"},
+        {"kind": "weighted_mean", "by": "quality"},
+        {"kind": "weighted_mean", "weights": {"client-1": 2.0}},
+        {"kind": "median"},
+        {"kind": "trimmed_mean", "trim": 0.1},
+        {"kind": "krum", "byzantine": 1},
+        {"kind": "multi_krum", "byzantine": 1, "keep": 3},
+        {"kind": "bulyan", "byzantine": 1},
+        {"kind": "geometric_median", "smoothing": 1e-3, "iterations": 5, "tolerance": 1e-3},
+        {"kind": "centered_clip", "radius": 1.0, "iterations": 2},
+        {"kind": "fltrust"},
+        {"kind": "norm_bounded_mean", "bound": 1.0},
+        {"kind": "qfedavg", "q": 1.0, "lipschitz": 10.0},
         {"kind": "custom", "target": "federated.rules:Mean"},
     ],
-    "algorithm.server": [{"kind": "sgd", "learning_rate": 0.5}],
+    "algorithm.server": [
+        {"kind": "sgd", "learning_rate": 0.5},
+        {"kind": "momentum", "momentum": 0.5, "nesterov": True},
+        {"kind": "adagrad", "schedule": {"kind": "constant", "warmup": 3}},
+        {"kind": "adam", "beta_1": 0.5, "beta_2": 0.9},
+        {"kind": "yogi", "tau": 0.01},
+    ],
 }
 """Each family by its path in a plan, with the least that names each member."""
 
@@ -128,6 +146,7 @@ FITTING = {
     "algorithm.select": ["partition={kind: natural}"],
     "partition": ["algorithm.select={kind: all}"],
     "algorithm.correction": ["algorithm.transforms=[]"],
+    "algorithm.rule": ["quorum=7"],
     "promotion.gates.0": ["promotion.gates=[{kind: schema}]"],
 }
 """What the rest of the quickstart must be for every member to fit."""

@@ -26,7 +26,23 @@ from federated.local_optimizers import (
     Sgd,
 )
 from federated.partitions import AnyPartition, Dirichlet, Features, Iid, Labels, Natural, PowerLaw, Shards, Shares
-from federated.rules import AnyRule, CustomRule, FedNova, Mean, WeightedMean
+from federated.rules import (
+    AnyRule,
+    Bulyan,
+    CenteredClip,
+    CustomRule,
+    FedNova,
+    FlTrust,
+    GeometricMedian,
+    Krum,
+    Mean,
+    Median,
+    MultiKrum,
+    NormBoundedMean,
+    QFedAvg,
+    TrimmedMean,
+    WeightedMean,
+)
 from federated.scaling import AnyScaling, AsIs, Divide, Standardize
 from federated.schedules import AnySchedule, Constant, Cosine, Exponential, Steps
 from federated.selectors import (
@@ -42,7 +58,14 @@ from federated.selectors import (
     Stratified,
     Uniform,
 )
-from federated.server_optimizers import AnyServerOptimizer, ServerSgd
+from federated.server_optimizers import (
+    AnyServerOptimizer,
+    ServerAdagrad,
+    ServerAdam,
+    ServerMomentum,
+    ServerSgd,
+    ServerYogi,
+)
 from federated.sources import AnySource, BreastCancer, Csv, CustomSource, Digits, Line
 from federated.transforms import (
     AnyTransform,
@@ -59,7 +82,28 @@ from federated.work import AnyWork, Partial, PerClient, Same, TimeBudget
 
 USER_CODE = "tests.federated.user_code"
 
-RULES = (Mean(), WeightedMean(), FedNova(), CustomRule(target=f"{USER_CODE}:Median"))
+RULES = (
+    Mean(),
+    WeightedMean(),
+    WeightedMean(by="quality", weights={"client-1": 0.5}),
+    FedNova(),
+    Median(),
+    TrimmedMean(),
+    TrimmedMean(trim=0.4),
+    Krum(byzantine=1),
+    MultiKrum(byzantine=2),
+    MultiKrum(byzantine=1, keep=3),
+    Bulyan(byzantine=1),
+    GeometricMedian(),
+    CenteredClip(radius=500.0),
+    CenteredClip(radius=200.0, iterations=3),
+    FlTrust(),
+    NormBoundedMean(),
+    NormBoundedMean(bound=2e3),
+    QFedAvg(q=0.0, lipschitz=10.0),
+    QFedAvg(q=2.0, lipschitz=10.0),
+    CustomRule(target=f"{USER_CODE}:Median"),
+)
 SELECTORS = (
     All(),
     Uniform(cohort=3),
@@ -84,7 +128,16 @@ TRANSFORMS = (
     Rotate(bits=2),
     Sign(),
 )
-SERVER_OPTIMIZERS = (ServerSgd(), ServerSgd(learning_rate=0.3))
+SERVER_OPTIMIZERS = (
+    ServerSgd(),
+    ServerSgd(learning_rate=0.3, schedule=Steps(at=(2,), factor_each=0.5)),
+    ServerMomentum(),
+    ServerMomentum(momentum=0.5, nesterov=True, schedule=Cosine(rounds=4)),
+    ServerAdagrad(),
+    ServerAdam(),
+    ServerYogi(),
+    ServerYogi(beta_1=0.0, schedule=Constant(warmup=3)),
+)
 PARTITIONS = (
     Natural(),
     Shares(shares=(3, 1, 2)),

@@ -274,7 +274,7 @@ class Steps(ServerOptimizer):
     def init(self, params):
         return len(params)
 
-    def next(self, state, params, delta):
+    def next(self, round, state, params, delta):
         return Step(state + 1, params + delta, {"steps": 1.0})
 
 

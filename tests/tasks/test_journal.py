@@ -51,7 +51,7 @@ class Momentum(ServerOptimizer):
     def init(self, params: Vector) -> Moments:
         return Moments(0, 1.0, np.zeros_like(params), {})
 
-    def next(self, state: Moments, params: Vector, delta: Vector) -> Step[Any, Vector]:
+    def next(self, round: int, state: Moments, params: Vector, delta: Vector) -> Step[Any, Vector]:
         first = np.float32(0.9) * state.first + np.float32(state.rate) * delta
         after = Moments(state.steps + 1, state.rate * 0.95, first, {**state.by_sign, "+": np.sign(first)})
         return Step(after, params + first, {})
