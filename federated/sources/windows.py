@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from federated.data import Dataset
 from federated.errors import DataError
-from federated.sources.reading import files, reason, require_column, table
+from federated.sources.reading import files, require_column, table
 from federated.sources.series import Series, Window, cut, whole
 from federated.sources.sliding import Starts
 from federated.sources.source import Source
@@ -31,8 +31,8 @@ class Windows(Source):
     | ``column`` | each column of one table is a client's | the column's own past | the same column |
     | ``file`` | each file is a client's, called like the file | ``columns`` | the column ``target`` |
 
-    ``columns: null`` is all of them, but ``time``. Where ``time`` names a column of numbers or dates, windows do not
-    cross the places where it leaps by more than its usual step.
+    ``columns: null`` is all of them, but ``time``. Where ``time`` names a column of numbers, or of dates that ISO 8601
+    knows, windows do not cross the places where it moves on by another step than it usually does (the median).
 
     *Guarantees:* windows overlap, so that dealing them out by chance would train on what is tested. The last
     ``test_share`` of each client's time is reserved for testing, and windows across the cut are left out: no number is
@@ -133,17 +133,17 @@ class Windows(Source):
     def _times(self, path: Path, column: pd.Series[Any]) -> NDArray[np.float64]:
         import pandas as pd
 
-        try:
-            if column.dtype.kind not in "iuf":
-                column = pd.to_datetime(column).astype("int64")
-        except ValueError as error:
-            raise DataError(
-                f"data.windows.time: expected numbers or dates, {path} has others in {self.time!r} ({reason(error)})"
-            ) from error
-        times = column.to_numpy(np.float64)
-        if np.isnan(times).any():
+        if column.isna().any():
             raise DataError(f"data.windows.time: {path} has rows without a value in {self.time!r}")
-        return times
+        if column.dtype.kind in "iuf":
+            return column.to_numpy(np.float64)
+        dates = pd.to_datetime(column, format="ISO8601", utc=True, errors="coerce")
+        if dates.isna().any():
+            raise DataError(
+                f"data.windows.time: expected numbers or dates such as 2024-05-31 or 2024-05-31 23:00, "
+                f"{path} has {column[dates.isna()].iloc[0]!r} in {self.time!r}"
+            )
+        return np.asarray(dates.astype("int64"), np.float64)
 
     def _check_missing(self, series: list[Series], window: Window, kept: int) -> None:
         if self.missing == "skip":
