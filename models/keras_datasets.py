@@ -88,7 +88,8 @@ class KerasDataset(Source):
             reason = " ".join(str(error).split())
             raise DataError(
                 f"data.keras.name: Keras cannot load {self.name} ({type(error).__name__}: {reason}); "
-                "load it once where there is a network, and bring the folder ~/.keras/datasets or $KERAS_HOME/datasets"
+                "where there is a network, delete what is damaged in ~/.keras/datasets (or $KERAS_HOME/datasets) "
+                "and try again; elsewhere bring that folder"
             ) from error
         return _Loaded(*train), _Loaded(*test)
 

@@ -11,7 +11,7 @@ from federated.errors import DataError
 
 
 def classes(
-    origin: str, values: NDArray[Any], names: tuple[str, ...] | None
+    field: str, values: NDArray[Any], names: tuple[str, ...] | None
 ) -> tuple[NDArray[np.int32], tuple[str, ...]]:
     """Class numbers of shape (rows,), and what the classes are called.
 
@@ -21,10 +21,10 @@ def classes(
         DataError: the values are no names or whole numbers, or lie outside the range of ``names``.
     """
     if values.dtype.kind not in "biufU":
-        raise DataError(f"{origin}: expected whole numbers or names as classes, got values of type {values.dtype}")
+        raise DataError(f"{field}: expected whole numbers or names as classes, got values of type {values.dtype}")
     if values.dtype.kind == "f" and (fractions := _fractions(values)).size:
         raise DataError(
-            f"{origin}: expected whole numbers or names as classes, got {fractions[0]:g}; "
+            f"{field}: expected whole numbers or names as classes, got {fractions[0]:g}; "
             "for measured values use task: regression"
         )
     found, codes = np.unique(values, return_inverse=True)
@@ -32,7 +32,7 @@ def classes(
         return codes.astype(np.int32), tuple(_name(label) for label in found)
     if found.dtype.kind == "U" or (found.size and not 0 <= found[0] <= found[-1] < len(names)):
         raise DataError(
-            f"{origin}: {len(names)} classes are named, so that labels must lie in 0 … {len(names) - 1}, "
+            f"{field}: {len(names)} classes are named, so that labels must lie in 0 … {len(names) - 1}, "
             f"got {found[0]} … {found[-1]}"
         )
     return values.astype(np.int32), names

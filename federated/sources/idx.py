@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from federated.data import Dataset, Split
 from federated.errors import DataError
 from federated.sources.classes import classes
-from federated.sources.reading import content
+from federated.sources.reading import content, located
 from federated.sources.source import Source
 
 _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -48,11 +48,10 @@ class Idx(Source):
         shapes = [images.shape[1:] for images, _ in parts]
         if shapes[0] != shapes[-1]:
             raise DataError(f"data.idx.test_images: expected examples of shape {shapes[0]}, got {shapes[-1]}")
-        origin = f"data.idx {self.path}"
         x = np.concatenate([images for images, _ in parts], dtype=np.float32, casting="same_kind")
-        y, names = classes(origin, np.concatenate([labels for _, labels in parts]), self.names)
+        y, names = classes("data.idx.labels", np.concatenate([labels for _, labels in parts]), self.names)
         reserved = np.arange(len(y)) >= len(parts[0][1]) if len(parts) > 1 else None
-        return Dataset(Split(x[..., None] if x.ndim == 3 else x, y), names, origin, reserved=reserved)
+        return Dataset(Split(x[..., None] if x.ndim == 3 else x, y), names, f"data.idx {self.path}", reserved=reserved)
 
     def _part(self, images_field: str, labels_field: str) -> tuple[NDArray[Any], NDArray[Any]]:
         images, labels = self._array(images_field), self._array(labels_field)
@@ -69,7 +68,7 @@ class Idx(Source):
         return images, labels
 
     def _array(self, field: str) -> NDArray[Any]:
-        path = self.path.expanduser() / getattr(self, field)
+        path = located(self.path) / getattr(self, field)
         packed = path.with_name(path.name + ".gz")
         found = packed if packed.is_file() and not path.is_file() else path
         return parse(f"data.idx.{field}", found, content(f"data.idx.{field}", found))

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from federated.data import Dataset, Split
 from federated.errors import DataError
-from federated.sources.reading import reason
+from federated.sources.reading import located, reason
 from federated.sources.source import Source
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Images(Source):
         return Dataset(Split(x, y), tuple(labels), f"data.images {self.path}", keys)
 
     def _found(self) -> list[_Found]:
-        root = self.path.expanduser()
+        root = located(self.path)
         clients = [root] if self.client is None else _folders(root)
         found = [
             _Found(client.name, folder.name, path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,8 @@ from federated.sources.source import Source
 if TYPE_CHECKING:
     import pandas as pd
 
-Column = str | Annotated[int, Field(ge=0)]
+Column = str | int
+"""A name, or a position from 0."""
 
 _EXACT = 2**24
 """Whole numbers up to here are exact in float32."""
@@ -57,6 +58,8 @@ class Ratings(Source):
         columns = (self.user, self.item, self.rating)
         if len({type(column) for column in columns}) > 1:
             raise ValueError("user, item and rating are three names, or three positions in a file without a header")
+        if any(isinstance(column, int) and column < 0 for column in columns):
+            raise ValueError(f"positions begin at 0, got {', '.join(map(str, columns))}")
         if len(set(columns)) < 3:
             raise ValueError(f"user, item and rating are three columns, got {', '.join(map(str, columns))}")
         return self

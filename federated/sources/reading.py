@@ -32,13 +32,18 @@ def hint(name: str, known: Iterable[str]) -> str:
     return f"it has {', '.join(names[:_TOLD]) or 'nothing'}" + (" …" if len(names) > _TOLD else "")
 
 
+def located(path: Path) -> Path:
+    """Where a path of a plan lies: ``~`` is the user's folder."""
+    return path.expanduser()
+
+
 def content(field: str, path: Path) -> bytes:
     """What the file holds, unpacked where its first bytes say that it is gzip.
 
     Raises:
         DataError: there is no such file, or it cannot be read or unpacked.
     """
-    raw = _raw(field, path.expanduser())
+    raw = _raw(field, located(path))
     if not raw.startswith(_GZIP):
         return raw
     try:
@@ -56,7 +61,7 @@ def files(field: str, path: Path | tuple[Path, ...]) -> list[Path]:
         DataError: no file fits a pattern.
     """
     asked = [path] if isinstance(path, Path) else path
-    return [found for one in asked for found in _matching(field, one.expanduser())]
+    return [found for one in asked for found in _matching(field, located(one))]
 
 
 def table(

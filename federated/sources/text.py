@@ -28,10 +28,10 @@ class _Spoken(NamedTuple):
     train: Rows
     test: Rows
 
-    def windows(self, past: int) -> NDArray[np.int32]:
-        """``past`` characters and the one after them, shape (rows, past + 1)."""
-        first = np.concatenate([self.train, self.test])
-        return np.asarray(np.lib.stride_tricks.sliding_window_view(self.codes, past + 1)[first])
+    @property
+    def first(self) -> Rows:
+        """Where all windows begin."""
+        return np.concatenate([self.train, self.test])
 
 
 class Text(Source):
@@ -86,11 +86,10 @@ class Text(Source):
                 f"data.text: none of {len(said)} speakers in {self.path} has {self.min_rows} windows of "
                 f"{self.past + 1} characters to train on and one to test on; lower past or min_rows"
             )
-        windows = np.concatenate([one.windows(self.past) for one in kept])
-        keys = np.repeat([one.client for one in kept], [len(one.train) + len(one.test) for one in kept])
+        keys = np.repeat([one.client for one in kept], [len(one.first) for one in kept])
         tests = np.concatenate([np.repeat([False, True], [len(one.train), len(one.test)]) for one in kept])
-        rows = Split(windows[:, :-1].astype(np.float32), windows[:, -1])
-        return Dataset(rows, tuple(alphabet), f"data.text {self.path}", keys, tests if self.test_share else None)
+        reserved = tests if self.test_share else None
+        return Dataset(_windows(kept, self.past), tuple(alphabet), f"data.text {self.path}", keys, reserved)
 
     def _said(self) -> dict[str, str]:
         """All that each speaker says."""
@@ -129,3 +128,14 @@ class Text(Source):
         if strange.size:
             raise DataError(f"data.text.alphabet: {name} says {chr(strange[0])!r}, which is not in it; add it")
         return _Spoken(name, codes, *starts(len(codes), self.past + 1, self.step, self.test_share))
+
+
+def _windows(spoken: list[_Spoken], past: int) -> Split:
+    """``past`` characters and the one after them, of one speaker after the other."""
+    x = np.empty((sum(len(one.first) for one in spoken), past), np.float32)
+    done = 0
+    for one in spoken:
+        until = done + len(one.first)
+        x[done:until] = np.lib.stride_tricks.sliding_window_view(one.codes, past)[one.first]
+        done = until
+    return Split(x, np.concatenate([one.codes[one.first + past] for one in spoken]))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from federated.data import Dataset, Split
 from federated.errors import DataError
 from federated.sources import Csv, Idx, Images, Npz, Ratings, Source, Text, Windows
 from federated.sources.reading import content, files, hint, table
@@ -186,3 +187,16 @@ def test_names_like_no_other_are_answered_with_the_first_ten() -> None:
     assert hint("sped", ["speed", "weight"]) == "did you mean 'speed'?"
     assert hint("zz", "abc") == "it has a, b, c"
     assert hint("zz", [str(name) for name in range(11)]) == "it has 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 …"
+
+
+def test_as_many_marks_of_reserved_rows_as_rows() -> None:
+    rows = Split(np.zeros((2, 1), np.float32), np.zeros(2, np.float32))
+    with pytest.raises(DataError, match=r"data\.x: 2 rows but 3 marks of reserved rows"):
+        Dataset(rows, None, "data.x", reserved=np.zeros(3, np.bool_))
+
+
+def test_a_path_may_begin_at_the_users_folder(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "t.csv").write_text("a\n1\n")
+    assert content("data.x", Path("~/t.csv")) == b"a\n1\n"
+    assert files("data.x", Path("~/*.csv")) == [tmp_path / "t.csv"]

@@ -91,7 +91,7 @@ def test_classes_may_be_named(folder) -> None:
 
 
 def test_labels_outside_the_range_of_the_names_are_refused(folder) -> None:
-    with pytest.raises(DataError, match=r"data\.idx.*: 2 classes are named, .* lie in 0 … 1, got 0 … 2"):
+    with pytest.raises(DataError, match=r"data\.idx\.labels: 2 classes are named, .* lie in 0 … 1, got 0 … 2"):
         Idx(path=folder, names=("no", "yes")).load()
 
 

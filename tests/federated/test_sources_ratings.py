@@ -120,7 +120,7 @@ def test_ids_that_float32_cannot_hold_are_refused(ratings, large) -> None:
     [
         ({"user": 0}, "three names, or three positions"),
         ({"user": 0, "item": 0, "rating": 1}, "are three columns, got 0, 0, 1"),
-        ({"user": -1, "item": 0, "rating": 1}, "greater than or equal to 0"),
+        ({"user": -1, "item": 0, "rating": 1}, "positions begin at 0, got -1, 0, 1"),
     ],
 )
 def test_columns_that_do_not_go_together_are_refused(fields, told) -> None:
