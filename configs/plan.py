@@ -18,9 +18,9 @@ from federated.federation import Federation, Holdout, federate
 from federated.gates import Promotion
 from federated.partitions import AnyPartition, Natural
 from federated.scaling import AnyScaling, AsIs
-from federated.sources import AnySource
 from federated.stopping import Stop
 from models.architecture import Asked, AskedDevice, Precision
+from models.keras_datasets import AnyData
 from models.losses import AnyLoss, Auto
 from models.specs import AnyModel
 
@@ -50,7 +50,7 @@ class Plan(Component):
 
     name: Name
     description: str = ""
-    data: AnySource
+    data: AnyData
     partition: AnyPartition = Natural()
     holdout: Holdout = Holdout()
     scaling: AnyScaling = AsIs()

@@ -61,7 +61,8 @@ class Dataset:
     """What a source yields, checked when it is built.
 
     ``labels`` names the classes of ``rows.y`` (0 … C-1), or is None for regression. ``keys`` is the natural
-    client of each row, or None. ``origin`` says where the rows came from, for error messages.
+    client of each row, or None. ``origin`` says where the rows came from, for error messages. ``reserved`` is true
+    for rows which the source itself sets aside for testing, or None.
 
     Raises:
         DataError: there are no rows, lengths differ, a value is not finite, or a label is out of range.
@@ -71,6 +72,7 @@ class Dataset:
     labels: tuple[str, ...] | None
     origin: str
     keys: NDArray[np.str_] | None = None
+    reserved: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         self._check_arrays()
@@ -80,6 +82,8 @@ class Dataset:
             raise DataError(f"{self.origin}: {len(self.rows.x)} rows of features but {len(self.rows.y)} targets")
         if self.keys is not None and len(self.keys) != len(self.rows):
             raise DataError(f"{self.origin}: {len(self.rows)} rows but {len(self.keys)} client keys")
+        if self.reserved is not None and len(self.reserved) != len(self.rows):
+            raise DataError(f"{self.origin}: {len(self.rows)} rows but {len(self.reserved)} marks of reserved rows")
         if not np.isfinite(self.rows.x).all():
             rows = np.flatnonzero(~np.isfinite(self.rows.x.reshape(len(self.rows), -1)).all(axis=1))
             raise DataError(

@@ -5,12 +5,54 @@ from typing import Annotated
 from pydantic import Field
 
 from federated.component import ByKind
-from federated.sources.bundled import BreastCancer, Digits
+from federated.sources.arrays import Npz
+from federated.sources.bundled import BreastCancer, Diabetes, Digits, Iris, Linnerud, Wine
 from federated.sources.custom import CustomSource
+from federated.sources.idx import Idx
+from federated.sources.images import Images
+from federated.sources.ratings import Ratings
 from federated.sources.source import Source
 from federated.sources.synthetic import Line
 from federated.sources.tables import Csv
+from federated.sources.text import Text
+from federated.sources.windows import Windows
 
-__all__ = ["AnySource", "BreastCancer", "Csv", "CustomSource", "Digits", "Line", "Source"]
+__all__ = [
+    "AnySource",
+    "BreastCancer",
+    "Csv",
+    "CustomSource",
+    "Diabetes",
+    "Digits",
+    "Idx",
+    "Images",
+    "Iris",
+    "Line",
+    "Linnerud",
+    "Npz",
+    "Ratings",
+    "Source",
+    "Text",
+    "Windows",
+    "Wine",
+]
 
-AnySource = Annotated[Digits | BreastCancer | Line | Csv | CustomSource, Field(discriminator="kind"), ByKind()]
+AnySource = Annotated[
+    Digits
+    | BreastCancer
+    | Iris
+    | Wine
+    | Diabetes
+    | Linnerud
+    | Line
+    | Csv
+    | Npz
+    | Idx
+    | Images
+    | Windows
+    | Ratings
+    | Text
+    | CustomSource,
+    Field(discriminator="kind"),
+    ByKind(),
+]

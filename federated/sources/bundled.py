@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +14,13 @@ from federated.errors import DataError
 from federated.sources.source import Source
 
 
-def _bundled(file: str, **reading: Any) -> NDArray[np.float64]:
+def _bundled(file: str, delimiter: str = ",", skiprows: int = 0) -> NDArray[np.float64]:
     """A table that scikit-learn carries."""
     package = find_spec("sklearn")
     if package is None or not package.submodule_search_locations:
         raise DataError(f"data: {file} comes with scikit-learn, which is not installed")
     path = Path(package.submodule_search_locations[0], "datasets", "data", file)
-    return np.loadtxt(path, delimiter=",", **reading)
+    return np.loadtxt(path, delimiter=delimiter, skiprows=skiprows)
 
 
 class Digits(Source):
@@ -44,3 +44,49 @@ class BreastCancer(Source):
         table = _bundled("breast_cancer.csv", skiprows=1)
         rows = Split(table[:, :-1].astype(np.float32), table[:, -1].astype(np.int32))
         return Dataset(rows, ("malignant", "benign"), "data.breast_cancer")
+
+
+class Iris(Source):
+    """150 irises of three species, 4 measurements in cm (Fisher 1936, UCI)."""
+
+    kind: Literal["iris"] = "iris"
+
+    def load(self) -> Dataset:
+        table = _bundled("iris.csv", skiprows=1)
+        rows = Split(table[:, :-1].astype(np.float32), table[:, -1].astype(np.int32))
+        return Dataset(rows, ("setosa", "versicolor", "virginica"), "data.iris")
+
+
+class Wine(Source):
+    """178 wines of three cultivars, 13 chemical measurements (Aeberhard & Forina 1991, UCI)."""
+
+    kind: Literal["wine"] = "wine"
+
+    def load(self) -> Dataset:
+        table = _bundled("wine_data.csv", skiprows=1)
+        rows = Split(table[:, :-1].astype(np.float32), table[:, -1].astype(np.int32))
+        return Dataset(rows, ("class_0", "class_1", "class_2"), "data.wine")
+
+
+class Diabetes(Source):
+    """442 patients, 10 measurements as they were taken, and how far the disease went in a year (Efron et al. 2004)."""
+
+    kind: Literal["diabetes"] = "diabetes"
+
+    def load(self) -> Dataset:
+        measured = _bundled("diabetes_data_raw.csv.gz", delimiter=" ")
+        course = _bundled("diabetes_target.csv.gz")
+        return Dataset(Split(measured.astype(np.float32), course.astype(np.float32)), None, "data.diabetes")
+
+
+class Linnerud(Source):
+    """20 men, their chin-ups, sit-ups and jumps, and their weight (lb), waist (in) or pulse (Tenenhaus 1998)."""
+
+    kind: Literal["linnerud"] = "linnerud"
+    target: Literal["weight", "waist", "pulse"] = "weight"
+
+    def load(self) -> Dataset:
+        exercises = _bundled("linnerud_exercise.csv", delimiter=" ", skiprows=1)
+        body = _bundled("linnerud_physiological.csv", delimiter=" ", skiprows=1)
+        measured = body[:, ("weight", "waist", "pulse").index(self.target)]
+        return Dataset(Split(exercises.astype(np.float32), measured.astype(np.float32)), None, "data.linnerud")

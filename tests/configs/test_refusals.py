@@ -17,7 +17,12 @@ def refusal(plan: str, *overrides: str) -> str:
 
 
 UNKNOWN_KINDS = [
-    ("data.kind=digit", "data", "'digits', 'breast_cancer', 'line', 'csv', 'custom'"),
+    (
+        "data.kind=digit",
+        "data",
+        "'digits', 'breast_cancer', 'iris', 'wine', 'diabetes', 'linnerud', 'line', 'csv', 'npz', 'idx', 'images', "
+        "'windows', 'ratings', 'text', 'custom', 'keras'",
+    ),
     (
         "partition.kind=dirichelt",
         "partition",

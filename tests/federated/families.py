@@ -66,7 +66,24 @@ from federated.server_optimizers import (
     ServerSgd,
     ServerYogi,
 )
-from federated.sources import AnySource, BreastCancer, Csv, CustomSource, Digits, Line
+from federated.sources import (
+    AnySource,
+    BreastCancer,
+    Csv,
+    CustomSource,
+    Diabetes,
+    Digits,
+    Idx,
+    Images,
+    Iris,
+    Line,
+    Linnerud,
+    Npz,
+    Ratings,
+    Text,
+    Windows,
+    Wine,
+)
 from federated.transforms import (
     AnyTransform,
     Clip,
@@ -152,10 +169,23 @@ SCALINGS = (AsIs(), Divide(by=16), Standardize())
 SOURCES_WITHOUT_A_FILE = (
     Digits(),
     BreastCancer(),
+    Iris(),
+    Wine(),
+    Diabetes(),
+    Linnerud(target="pulse"),
     Line(),
     CustomSource(target=f"{USER_CODE}:load_rows", options={"rows": 30}),
 )
-SOURCES = (*SOURCES_WITHOUT_A_FILE, Csv(path="table.csv", target="y"))
+SOURCES = (
+    *SOURCES_WITHOUT_A_FILE,
+    Csv(path="table.csv", target="y"),
+    Npz(path="arrays.npz", shape=(28, 28, 1), keys="site"),
+    Idx(path="mnist", names=("no", "yes")),
+    Images(path="pictures", size=(32, 48), client="folder"),
+    Windows(path=("a.csv", "b.csv"), past=12, client="file", target="speed"),
+    Ratings(path="u.data", user=0, item=1, rating=2, separator="\t"),
+    Text(path="play.txt", alphabet="abc \n"),
+)
 LOCAL_OPTIMIZERS = (
     Sgd(),
     RmsProp(),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
-from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_linnerud, load_wine
 
 from federated.errors import PlanError
-from federated.sources import BreastCancer, CustomSource, Digits, Line
+from federated.sources import BreastCancer, CustomSource, Diabetes, Digits, Iris, Line, Linnerud, Wine
 from tests.fakes import small_dataset
 from tests.federated.families import SOURCES_WITHOUT_A_FILE, USER_CODE
 
@@ -49,6 +49,29 @@ def test_breast_cancer_is_scikit_learns() -> None:
     np.testing.assert_array_equal(dataset.rows.x, reference.data.astype(np.float32))
     np.testing.assert_array_equal(dataset.rows.y, reference.target)
     assert dataset.labels == tuple(str(name) for name in reference.target_names)
+
+
+@pytest.mark.parametrize(("source", "reference"), [(Iris(), load_iris), (Wine(), load_wine)], ids=["iris", "wine"])
+def test_flowers_and_wines_are_scikit_learns(source, reference) -> None:
+    dataset, known = source.load(), reference()
+    np.testing.assert_array_equal(dataset.rows.x, known.data.astype(np.float32))
+    np.testing.assert_array_equal(dataset.rows.y, known.target)
+    assert dataset.labels == tuple(str(name) for name in known.target_names)
+
+
+def test_diabetes_is_scikit_learns_as_it_was_measured() -> None:
+    dataset, known = Diabetes().load(), load_diabetes(scaled=False)
+    np.testing.assert_array_equal(dataset.rows.x, known.data.astype(np.float32))
+    np.testing.assert_array_equal(dataset.rows.y, known.target.astype(np.float32))
+    assert dataset.labels is None
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_linnerud_is_scikit_learns_whichever_is_the_target(place) -> None:
+    known = load_linnerud()
+    dataset = Linnerud(target=known.target_names[place].lower()).load()
+    np.testing.assert_array_equal(dataset.rows.x, known.data.astype(np.float32))
+    np.testing.assert_array_equal(dataset.rows.y, known.target[:, place].astype(np.float32))
 
 
 def test_a_line_has_the_least_squares_that_it_should() -> None:

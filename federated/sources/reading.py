@@ -1,0 +1,140 @@
+"""Users' files, and what is told of one that cannot be read. pandas is imported when a table is read, not before."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+import warnings
+import zlib
+from collections.abc import Iterable
+from difflib import get_close_matches
+from glob import glob
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from federated.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_GZIP = b"\x1f\x8b"
+_TOLD = 10
+"""So many names are told where none is close."""
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """Which of the ``known`` names was meant, or what there is."""
+    names = list(known)
+    close = get_close_matches(name, names)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"it has {', '.join(names[:_TOLD]) or 'nothing'}" + (" …" if len(names) > _TOLD else "")
+
+
+def located(path: Path) -> Path:
+    """Where a path of a plan lies: ``~`` is the user's folder."""
+    return path.expanduser()
+
+
+def content(field: str, path: Path) -> bytes:
+    """What the file holds, unpacked where its first bytes say that it is gzip.
+
+    Raises:
+        DataError: there is no such file, or it cannot be read or unpacked.
+    """
+    raw = _raw(field, located(path))
+    if not raw.startswith(_GZIP):
+        return raw
+    try:
+        return gzip.decompress(raw)
+    except (EOFError, OSError, zlib.error) as error:
+        raise DataError(
+            f"{field}: expected a whole gzip file, {path} is truncated or damaged ({reason(error)}); fetch it again"
+        ) from error
+
+
+def files(field: str, path: Path | tuple[Path, ...]) -> list[Path]:
+    """The files that are meant: one, several, or those that fit a pattern such as ``data/*.csv``, sorted by name.
+
+    Raises:
+        DataError: no file fits a pattern.
+    """
+    asked = [path] if isinstance(path, Path) else path
+    return [found for one in asked for found in _matching(field, located(one))]
+
+
+def table(
+    field: str,
+    path: Path,
+    separator: str = ",",
+    header: Literal["infer"] | None = "infer",
+    text: tuple[int | str, ...] = (),
+) -> pd.DataFrame:
+    """The table in a file. Without a header its columns are called by their positions, from 0.
+
+    The columns in ``text`` are taken as they are written, and then no word of the table is taken for a missing value.
+
+    Raises:
+        DataError: the file is no table, or has no rows.
+    """
+    import pandas as pd
+
+    held = io.BytesIO(content(field, path))
+    engine: Literal["c", "python"] = "c" if len(separator) == 1 else "python"
+    written: dict[Any, type] = dict.fromkeys(text, str)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
+            found: pd.DataFrame = pd.read_csv(
+                held,
+                sep=separator if engine == "c" else re.escape(separator),
+                engine=engine,
+                header=header,
+                index_col=False,
+                dtype=written,
+                keep_default_na=not text,
+            )
+    except (ValueError, pd.errors.ParserWarning) as error:  # parsing errors are ValueErrors
+        raise DataError(f"{field}: expected a table, {path} is none ({reason(error)})") from error
+    if found.empty:
+        raise DataError(f"{field}: {path} has no rows")
+    return found
+
+
+def require_column(field: str, path: Path, column: int | str, found: pd.DataFrame) -> None:
+    """Refuses a column that the table of a file has not.
+
+    Raises:
+        DataError: with the column that was meant, or those that there are.
+    """
+    if column not in found.columns:
+        names = [str(name) for name in found.columns]
+        raise DataError(f"{field}: {path} has no column {column!r}; {hint(str(column), names)}")
+
+
+def reason(error: Exception) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+def _raw(field: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        beside = [found.name for found in path.parent.iterdir()] if path.parent.is_dir() else []
+        close = get_close_matches(path.name, beside)
+        raise DataError(
+            f"{field}: there is no file {path}; " + (f"did you mean {close[0]!r}?" if close else "name your own")
+        ) from error
+    except OSError as error:
+        raise DataError(f"{field}: cannot read {path} ({error.strerror})") from error
+
+
+def _matching(field: str, path: Path) -> list[Path]:
+    if not any(sign in str(path) for sign in "*?["):
+        return [path]
+    found = sorted(glob(str(path)))  # noqa: PTH207 - the pattern may be absolute
+    if not found:
+        raise DataError(f"{field}: no file fits {path}")
+    return [Path(one) for one in found]
