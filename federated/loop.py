@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from federated.algorithm import Algorithm
 from federated.component import Metrics
-from federated.data import Client
+from federated.data import Client, Split
 from federated.engine import Engine
-from federated.rounds import Memories, ServerState, abandon, broadcast, client_half, screen, select, server_half
+from federated.rounds import Memories, ServerState, abandon, broadcast, client_half, guide, screen, select, server_half
 from federated.selectors import Selection
 from federated.updates import Update
 
@@ -32,8 +32,9 @@ def one_round(
     clients: Mapping[str, Client],
     memories: Memories,
     quorum: int = 1,
+    root: Split | None = None,
 ) -> Passed:
-    """The round after ``state``; ``memories`` is what clients have kept of earlier ones.
+    """The round after ``state``; ``memories`` is what clients have kept of earlier ones, ``root`` rows of the server's.
 
     Raises:
         TrainingError: fewer than ``quorum`` of the updates are fit to use, or the new model is not finite.
@@ -46,5 +47,6 @@ def one_round(
     trained = [client_half(algorithm, engine, sent, clients[name], memories.get(name)) for name in selection.cohort]
     usable, left_out = screen(number, [one.update for one in trained], quorum)
     learnt = {update.client: memory for update, memory in trained if memory and update.client not in left_out}
-    after, metrics = server_half(algorithm, state, usable)
+    guided = None if root is None else guide(algorithm, engine, sent, root)
+    after, metrics = server_half(algorithm, state, usable, guided)
     return Passed(after, learnt, selection, usable, left_out, metrics)

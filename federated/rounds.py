@@ -10,13 +10,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
 from federated.algorithm import Algorithm
 from federated.component import Metrics, Vector
-from federated.data import Client
+from federated.data import Client, Split
 from federated.engine import Engine, Fitted, Terms
 from federated.errors import PlanError, TrainingError, stage
 from federated.onion import Memory, Trained, decode, encode, finish
@@ -126,6 +127,8 @@ def local_updates(
         except Exception as error:
             _blame(algorithm, engine, sent, clients[place:], terms[place:], error)
         update, learnt = _learnt(algorithm, engine.trainable, sent, client, correction, own, fitted)
+        if algorithm.rule.needs_loss:
+            update = replace(update, loss=loss_of(engine, sent.params, client))
         yield Trained(update, memory if learnt is None else memory | {_CORRECTION: learnt})
 
 
@@ -188,7 +191,8 @@ def _learnt(
         distance = local.distance(steps, terms.factor)
         memory, extras = algorithm.correction.learn(sent.extra, memory, delta[:trainable], distance)
     worth = local.worth(steps, terms.factor, terms.proximal)
-    return Update(client.name, delta, float(rows), fitted.metrics, extras, worth), memory
+    weight = algorithm.rule.weigh(client.name, client.card, rows)
+    return Update(client.name, delta, weight, fitted.metrics, extras, worth), memory
 
 
 class Screened(NamedTuple):
@@ -225,8 +229,18 @@ def abandon(state: ServerState) -> ServerState:
     return state._replace(round=state.round + 1)
 
 
-def server_half(algorithm: Algorithm, state: ServerState, updates: Sequence[Update]) -> tuple[ServerState, Metrics]:
-    """All of the server's work in one round: decode, aggregate, finish, step.
+def guide(algorithm: Algorithm, engine: Engine, sent: Broadcast, root: Split) -> Vector:
+    """What the server's own training on its root rows makes of the model: a rule may go by it."""
+    rng = generator(algorithm.seed, sent.round, "root")
+    terms = Terms(factor=algorithm.local.schedule.factor(sent.round))
+    with stage(sent.round, "training on root rows"):
+        return engine.fit(sent.params, root, algorithm.local, rng, terms).params - sent.params
+
+
+def server_half(
+    algorithm: Algorithm, state: ServerState, updates: Sequence[Update], root: Vector | None = None
+) -> tuple[ServerState, Metrics]:
+    """All of the server's work in one round: decode, aggregate, finish, step. ``root`` is what ``guide`` gave.
 
     The order of ``updates`` does not matter. Moving statistics go to the rule's aggregate: no transform and no
     server optimizer touches them.
@@ -237,8 +251,9 @@ def server_half(algorithm: Algorithm, state: ServerState, updates: Sequence[Upda
     """
     done, split = state.round + 1, state.trainable
     ordered = sorted(updates, key=lambda update: update.client)
+    guided = state.rule if root is None else algorithm.rule.guided(state.rule, root)
     rule_state, aggregate, metrics = algorithm.rule.next(
-        state.rule, (decode(algorithm, done, split, update) for update in ordered)
+        guided, (decode(algorithm, done, split, update) for update in ordered)
     )
     cohort = tuple(update.client for update in ordered)
     if aggregate.shape != state.params.shape:
