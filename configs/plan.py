@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from configs.retention import AnyRetention, KeepAll
 from configs.starts import AnyStart, Fresh
 from federated.algorithm import Algorithm
+from federated.attacks import Adversary, AnyAttack
 from federated.component import Component
 from federated.drift import DriftLimits
 from federated.errors import PlanError
@@ -29,6 +30,8 @@ NOT_DECISIVE = {
 }  # fmt: skip
 """Fields of a plan that do not change what is trained."""
 
+_OF_SIMULATIONS = {"simulation", "attacks"}
+
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=60)]
 
 
@@ -46,6 +49,7 @@ class Plan(Component):
     ``device`` is what trains, ``replicas`` how many of them train one client together, and ``precision`` what layers
     compute in meanwhile.
     ``keep_checkpoints`` is how many checkpoints can be gone back to, should the latest be damaged.
+    ``simulation`` says that no real parties take part; only then some of them may make ``attacks``.
     """
 
     name: Name
@@ -72,6 +76,8 @@ class Plan(Component):
     retention: AnyRetention = KeepAll()
     drift: DriftLimits = DriftLimits()
     algorithm: Algorithm = Algorithm()
+    simulation: bool = False
+    attacks: tuple[AnyAttack, ...] = ()
 
     @model_validator(mode="after")
     def _fit_the_clients(self) -> Plan:
@@ -96,6 +102,12 @@ class Plan(Component):
                 "stop: at_least, at_most and patience look at evaluated rounds, and evaluate_every: 0 evaluates none; "
                 "raise evaluate_every, or stop by minutes alone"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _attack_in_simulations_only(self) -> Plan:
+        if self.attacks and not self.simulation:
+            raise PlanError("attacks: are for simulations; set simulation: true, or leave them out")
         return self
 
     def evaluates(self, round: int) -> bool:
@@ -137,14 +149,23 @@ class Plan(Component):
         self.check_clients(len(federation.clients))
         self._check_names(federation)
         self._check_metric(federation)
+        self._check_attacks(federation)
         self.model.check(federation.inputs, federation.classes)
         self.loss.check(federation.classes)
         self._check_rows(federation)
         return federation
 
+    def adversary(self, federation: Federation) -> Adversary:
+        """Who of the parties attacks, when and how."""
+        return Adversary(self.attacks, self.algorithm.seed, federation.clients, federation.classes)
+
     def digest(self) -> str:
-        """SHA-256 of everything that decides the result."""
-        fields = self.model_dump(mode="json", exclude=NOT_DECISIVE)
+        """SHA-256 of everything that decides the result.
+
+        A plan that simulates nothing has the digest that it had before plans could.
+        """
+        undecisive = NOT_DECISIVE if self.simulation else NOT_DECISIVE | _OF_SIMULATIONS
+        fields = self.model_dump(mode="json", exclude=undecisive)
         decisive = json.dumps(fields, sort_keys=True)
         return hashlib.sha256(decisive.encode()).hexdigest()
 
@@ -164,6 +185,12 @@ class Plan(Component):
                     f"algorithm.{path}: there is no client {unknown[0]}; there are {', '.join(known[:5])}"
                     + (" …" if len(known) > 5 else "")
                 )
+
+    def _check_attacks(self, federation: Federation) -> None:
+        names, inputs, classes = list(federation.clients), federation.inputs, federation.classes
+        for place, attack in enumerate(self.attacks):
+            if objection := attack.objection(names, inputs, classes):
+                raise PlanError(f"attacks.{place}.{attack.kind}: {objection}")
 
     def _check_metric(self, federation: Federation) -> None:
         absent = "accuracy" if federation.labels is None else "mae"

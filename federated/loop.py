@@ -6,10 +6,22 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from federated.algorithm import Algorithm
+from federated.attacks import NOBODY, Adversary
 from federated.component import Metrics
 from federated.data import Client, Split
 from federated.engine import Engine
-from federated.rounds import Memories, ServerState, abandon, broadcast, client_half, guide, screen, select, server_half
+from federated.onion import encode
+from federated.rounds import (
+    Memories,
+    ServerState,
+    abandon,
+    broadcast,
+    guide,
+    local_updates,
+    screen,
+    select,
+    server_half,
+)
 from federated.selectors import Selection
 from federated.updates import Update
 
@@ -33,8 +45,11 @@ def one_round(
     memories: Memories,
     quorum: int = 1,
     root: Split | None = None,
+    adversary: Adversary = NOBODY,
 ) -> Passed:
     """The round after ``state``; ``memories`` is what clients have kept of earlier ones, ``root`` rows of the server's.
+
+    ``adversary`` is behind those clients that attack; attackers lie before the transforms.
 
     Raises:
         TrainingError: fewer than ``quorum`` of the updates are fit to use, or the new model is not finite.
@@ -44,9 +59,13 @@ def one_round(
     if len(selection.cohort) < quorum:
         return Passed(abandon(state), {}, selection, (), (), {})
     sent = broadcast(algorithm, state)
-    trained = [client_half(algorithm, engine, sent, clients[name], memories.get(name)) for name in selection.cohort]
-    usable, left_out = screen(number, [one.update for one in trained], quorum)
-    learnt = {update.client: memory for update, memory in trained if memory and update.client not in left_out}
+    cohort = [adversary.poisoned(number, clients[name]) for name in selection.cohort]
+    kept = [memories.get(name, {}) for name in selection.cohort]
+    trained = adversary.lied(number, list(local_updates(algorithm, engine, sent, cohort, kept)))
+    encoded = [encode(algorithm, number, engine.layers, one) for one in trained]
+    usable, left_out = screen(number, [one.update for one in encoded], quorum)
+    learnt = {update.client: memory for update, memory in encoded if memory and update.client not in left_out}
     guided = None if root is None else guide(algorithm, engine, sent, root)
     after, metrics = server_half(algorithm, state, usable, guided)
+    metrics |= adversary.census(number, selection.cohort)
     return Passed(after, learnt, selection, usable, left_out, metrics)

@@ -91,7 +91,7 @@ def _work(
     training: Training, at: At, state: ServerState, cohort: Memories, stages: Stages, watch: Stopwatch
 ) -> _Worked:
     sent = broadcast(training.plan.algorithm, state)
-    trained = _train_cohort(training, at, sent, cohort, stages)
+    trained = training.adversary.lied(at.round, _train_cohort(training, at, sent, cohort, stages))
     watch.lap("train")
     before = sum(one.update.nbytes for one in trained)
     encoded = stages.clip(training, at, Sealed(trained))
@@ -108,7 +108,7 @@ def _work(
         "bytes_down": float(sent.nbytes * len(cohort)),
         "bytes_up": float(sum(update.nbytes for update in updates)),
         "bytes_up_before": float(before),
-    }
+    } | training.adversary.census(at.round, cohort)
     # Whoever else still holds the lists holds no updates: those of two rounds at a time are twice the memory.
     for held in (trained, encoded.value, updates):
         held.clear()

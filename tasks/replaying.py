@@ -156,6 +156,7 @@ class _Machine:
         prepare()
         self._plan, self._federation = plan, plan.federation()
         self._engine = engine_of(plan, self._federation)
+        self._adversary = plan.adversary(self._federation)
         self.start = initial_state(plan.algorithm, self._engine, len(self._federation.clients))
         self.code_sha256 = digest_of_code(identify(plan))
 
@@ -168,7 +169,8 @@ class _Machine:
         """The round after a state, which another plan may have left; ``memories`` become those after the round."""
         algorithm, engine, clients = self._plan.algorithm, self._engine, self._federation.clients
         before: ServerState = unpack(*pack(state), self.start)
-        passed = one_round(algorithm, engine, before, clients, memories, self._plan.quorum)
+        quorum, adversary = self._plan.quorum, self._adversary
+        passed = one_round(algorithm, engine, before, clients, memories, quorum, adversary=adversary)
         memories |= passed.learnt
         return passed.updates, passed.state
 

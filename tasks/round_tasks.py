@@ -57,7 +57,8 @@ def train_clients(
 
     A shard that dies is trained again, alone.
     """
-    trained, clients = list[Trained](), [training.federation.clients[name] for name in cohort.value]
+    trained, everybody = list[Trained](), training.federation.clients
+    clients = [training.adversary.poisoned(at.round, everybody[name]) for name in cohort.value]
     memories = list(cohort.value.values())
     for one in local_updates(training.plan.algorithm, training.engine, sent.value, clients, memories):
         trained.append(one)
@@ -88,6 +89,7 @@ def evaluate_model(training: Training, at: At, params: Vector) -> Sealed[Evaluat
     """The global model on the server's validation rows, and on every client's own test rows."""
     per_client = training.client_tests.evaluate(training.engine, params)
     overall = evaluate(training.engine, params, training.federation.validation)
+    overall |= training.adversary.success(training.engine, params, training.federation.validation)
     columns = per_client.columns
     return Sealed(Evaluated(overall | distribution(columns), spread(columns), per_client))
 

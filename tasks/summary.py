@@ -48,6 +48,7 @@ def summarise(
     """The outcome, from the final model and what was recorded on the way."""
     last, federation = reports[-1], training.federation
     test = evaluate(training.engine, params, federation.test)
+    test |= training.adversary.success(training.engine, params, federation.test)
     metrics = {f"test_{name}": value for name, value in test.items()}
     metrics |= {name: value for name, value in last.metrics.items() if name.startswith("client_")}
     per_client = {

@@ -202,6 +202,8 @@ def open_run(plan: Plan, run_key: str, flow_run_id: str) -> TrackedRun:
         TrackingError: MLflow cannot be reached or cannot store it.
     """
     tags = {FLOW_RUN: flow_run_id, "plan_sha256": plan.digest(), **_git_commit()}
+    if plan.simulation:
+        tags["simulation"] = "true"
     with storing("a new run"):
         client = connect()
         experiment_id = _experiment(client, plan.name)

@@ -1,5 +1,7 @@
 """A plan's digest: the same for the same result, another for anything that may change it."""
 
+import hashlib
+import json
 import subprocess
 import sys
 
@@ -35,6 +37,8 @@ DECISIVE = {
     "stop": ["stop.patience=3", "stop.minutes=5", "stop={metric: accuracy, at_least: 0.9}"],
     "quorum": ["quorum=6"],
     "evaluate_every": ["evaluate_every=0", "evaluate_every=2"],
+    "simulation": ["simulation=true"],
+    "attacks": [],
     "algorithm": [
         "algorithm.seed=8",
         "algorithm.select.cohort=11",
@@ -54,6 +58,16 @@ DECISIVE = {
         "algorithm.server.learning_rate=0.5",
     ],
 }
+
+ATTACKED = {
+    kind: ["simulation=true", f"attacks=[{{kind: {kind}, {rest}}}]"]
+    for kind, rest in {
+        "sign_flip": "count: 4",
+        "alie": "count: 4",
+        "free_rider": "count: 4, rounds: {last: 3}",
+    }.items()
+}
+"""An attack takes two changes."""
 
 CHANGES = [change for changes in DECISIVE.values() for change in changes]
 
@@ -77,6 +91,17 @@ def test_what_cannot_change_the_result_does_not_change_the_digest(override):
 def test_every_change_gives_a_digest_of_its_own():
     digests = {change: digest(change) for change in ["rounds=30", *CHANGES]}
     assert len(set(digests.values())) == 1 + len(CHANGES)
+
+
+def test_every_attack_gives_a_digest_of_its_own():
+    digests = {digest(*changes) for changes in (["rounds=30"], ["simulation=true"], *ATTACKED.values())}
+    assert len(digests) == 2 + len(ATTACKED)
+
+
+def test_a_plan_that_simulates_nothing_has_the_digest_of_before_there_were_simulations():
+    plan = load_plan("quickstart")
+    fields = plan.model_dump(mode="json", exclude={*NOT_DECISIVE, "simulation", "attacks"})
+    assert plan.digest() == hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def test_the_shipped_plans_have_digests_of_their_own():

@@ -150,6 +150,15 @@ NAMED: dict[str, list[dict[str, Any]]] = {
         {"kind": "adam", "beta_1": 0.5, "beta_2": 0.9},
         {"kind": "yogi", "tau": 0.01},
     ],
+    "attacks.0": [
+        {"kind": "sign_flip", "share": 0.2, "scale": 4.0},
+        {"kind": "gaussian", "count": 4, "deviation": 0.1},
+        {"kind": "label_flip", "clients": ["client-03"], "to": "next"},
+        {"kind": "alie", "count": 4, "deviations": 1.5},
+        {"kind": "inner_product", "count": 4, "factor": 0.5},
+        {"kind": "backdoor", "count": 4, "target": 3, "size": 3, "value": 1.0, "poisoned": 0.3, "scale": 5.0},
+        {"kind": "free_rider", "count": 4, "rounds": {"first": 3, "last": 9}},
+    ],
 }
 """Each family by its path in a plan, with the least that names each member."""
 
@@ -159,6 +168,7 @@ FITTING = {
     "algorithm.correction": ["algorithm.transforms=[]"],
     "algorithm.rule": ["quorum=7"],
     "promotion.gates.0": ["promotion.gates=[{kind: schema}]"],
+    "attacks.0": ["simulation=true", "attacks=[{kind: sign_flip, count: 1}]"],
 }
 """What the rest of the quickstart must be for every member to fit."""
 

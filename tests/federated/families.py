@@ -5,6 +5,17 @@ from __future__ import annotations
 from types import UnionType
 from typing import Any, NamedTuple, get_args
 
+from federated.attacks import (
+    Alie,
+    AnyAttack,
+    Backdoor,
+    FreeRider,
+    Gaussian,
+    InnerProduct,
+    LabelFlip,
+    Rounds,
+    SignFlip,
+)
 from federated.component import Component
 from federated.corrections import AnyCorrection, FedDyn, FedProx, NoCorrection, Scaffold
 from federated.gates import AnyGate, AtLeast, AtMost, Epsilon, Latency, NotWorse, Schema, Size, WorstClient
@@ -216,6 +227,20 @@ WORK = (
     PerClient(epochs={"a": 0.5, "b": 3}),
     TimeBudget(seconds=2.0, steps_per_second=3.0, clients={"a": 0.1}),
 )
+ATTACKS = (
+    SignFlip(count=1),
+    SignFlip(clients=("client-0",), scale=4.0),
+    Gaussian(share=0.3, deviation=0.5),
+    LabelFlip(count=1),
+    LabelFlip(share=0.5, to="next"),
+    Alie(count=2),
+    Alie(count=1, deviations=1.5, rounds=Rounds(first=2, last=3)),
+    InnerProduct(count=1, factor=0.5),
+    Backdoor(count=1, size=1, value=2.5, scale=4.0),
+    Backdoor(share=0.5, target=1, size=1, poisoned=1.0),
+    FreeRider(count=1),
+    FreeRider(share=0.3, deviation=0.01),
+)
 GATES = (
     AtLeast(metric="accuracy", value=0.5),
     AtMost(metric="loss", value=2.0),
@@ -256,5 +281,6 @@ FAMILIES = {
     "AnyCorrection": Family(AnyCorrection, CORRECTIONS),
     "AnySchedule": Family(AnySchedule, SCHEDULES),
     "AnyWork": Family(AnyWork, WORK),
+    "AnyAttack": Family(AnyAttack, ATTACKS),
     "AnyGate": Family(AnyGate, GATES),
 }
