@@ -20,6 +20,8 @@ from federated.rounds import Memories, initial_state
 from federated.updates import digest
 from flows.train import train
 from tasks.engines import engine_of
+from tasks.replaying import replay
+from tasks.signing import trusted_keys
 from tasks.summary import Summary
 from tasks.training import RoundReport
 from tasks.watching import Unwatched, watched_by
@@ -27,6 +29,13 @@ from tasks.watching import Unwatched, watched_by
 pytestmark = pytest.mark.usefixtures("prefect_api", "home")
 
 SMALL = ("rounds=3", "baselines=false", "partition.clients=6", "algorithm.select.cohort=4", "quorum=2")
+
+
+ATTACKED = (
+    "simulation=true",
+    "attacks=[{kind: backdoor, count: 2, size: 2, scale: 3}, {kind: alie, count: 2}, {kind: gaussian, count: 1, "
+    "deviation: 0.05, rounds: {first: 2}}]",
+)
 
 
 def small_plan(*overrides: str) -> Plan:
@@ -65,8 +74,11 @@ def plain_loop(plan: Plan) -> str:
     federation = plan.federation()
     engine = engine_of(plan, federation)
     state, memories = initial_state(plan.algorithm, engine, len(federation.clients)), Memories()
+    adversary = plan.adversary(federation)
     for _ in range(plan.rounds):
-        state, learnt, *_ = one_round(plan.algorithm, engine, state, federation.clients, memories, plan.quorum)
+        state, learnt, *_ = one_round(
+            plan.algorithm, engine, state, federation.clients, memories, plan.quorum, adversary=adversary
+        )
         memories |= learnt
     return digest(state.params)
 
@@ -83,6 +95,7 @@ BY_WAY_OF_TRAINING = {
         "algorithm.local.schedule={kind: exponential, decay: 0.9}",
     ],
     "fednova": ["3", "algorithm.rule={kind: fednova}", "algorithm.local.work={kind: partial}", "commit_every=2"],
+    "attacked": ["1", "3", *ATTACKED],
 }
 """Numbers of workers, and changes to the plan."""
 
@@ -206,6 +219,25 @@ def test_the_run_holds_the_plan_the_numbers_of_every_round_and_the_figures() -> 
         assert 0 <= run.data.metrics[name] <= 1
     figures = {found.path for found in client().list_artifacts(summary.run_id, "figures")}
     assert figures == {f"figures/{name}.png" for name in ("metrics-by-round", "clients-by-round", "who-holds-what")}
+
+
+def test_a_simulation_says_so_and_counts_attackers_and_what_their_backdoor_achieves() -> None:
+    summary = train(small_plan(*ATTACKED))
+    run = run_of(summary)
+    assert run.data.tags["simulation"] == "true"
+    for name in ("attackers", "backdoor_success"):
+        assert [point.step for point in client().get_metric_history(summary.run_id, name)] == [1, 2, 3], name
+    assert 1 <= run.data.metrics["attackers"] <= 4
+    assert 0 <= run.data.metrics["test_backdoor_success"] <= 1
+    assert run.data.metrics["test_backdoor_success"] == summary.metrics["test_backdoor_success"]
+    assert run.data.params["attacks.0.kind"] == "backdoor"
+    assert replay("quickstart/3", trusted_keys()).agrees
+
+
+def test_a_training_that_simulates_nothing_says_nothing_of_attacks() -> None:
+    run = run_of(train(small_plan("rounds=1")))
+    assert "simulation" not in run.data.tags
+    assert not {"attackers", "backdoor_success", "test_backdoor_success"} & run.data.metrics.keys()
 
 
 def test_the_plan_in_the_run_is_the_plan_that_ran() -> None:

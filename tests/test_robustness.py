@@ -1,0 +1,57 @@
+"""The matrix of rules and attacks in short: what ``make robustness`` measures holds in a few rounds already."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.robustness import ATTACKS, CLIENTS, LIARS, PARTITIONS, RULES, Cell, measure, page, plan_of
+
+ROUNDS = 8
+SHORT_RULES = ("mean", "trimmed mean", "multi-Krum", "FLTrust")
+SHORT_ATTACKS = ("none", "sign flip ×4", "backdoor ×5")
+
+
+@pytest.fixture(scope="module")
+def cells() -> dict[str, dict[str, Cell]]:
+    rules = {name: RULES[name] for name in SHORT_RULES}
+    attacks = {name: ATTACKS[name] for name in SHORT_ATTACKS}
+    return dict(measure(PARTITIONS["IID"], rules, attacks, (1,), ROUNDS))
+
+
+def test_every_rule_learns_where_nobody_attacks(cells: dict[str, dict[str, Cell]]) -> None:
+    assert all(row["none"].accuracy > 0.8 for row in cells.values())
+
+
+def test_liars_that_flip_signs_ruin_the_mean_and_no_robust_rule(cells: dict[str, dict[str, Cell]]) -> None:
+    under = {name: row["sign flip ×4"].accuracy for name, row in cells.items()}
+    assert under.pop("mean") < 0.5
+    assert all(accuracy > 0.8 for accuracy in under.values())
+
+
+def test_a_backdoor_opens_under_the_mean_and_stays_shut_under_multi_krum(cells: dict[str, dict[str, Cell]]) -> None:
+    success = {name: row["backdoor ×5"].backdoor for name, row in cells.items()}
+    assert success["mean"] is not None
+    assert success["mean"] > 0.8
+    assert success["multi-Krum"] is not None
+    assert success["multi-Krum"] < 0.1
+    assert cells["mean"]["backdoor ×5"].accuracy > 0.8  # nothing else shows it
+    assert cells["mean"]["none"].backdoor is None
+
+
+@pytest.mark.parametrize("partition", PARTITIONS)
+def test_every_cell_is_a_plan_that_fits_its_parties(partition: str) -> None:
+    federation = plan_of(PARTITIONS[partition], RULES["mean"], ATTACKS["none"], 1).federation()
+    for rule in RULES.values():
+        for attack in ATTACKS.values():
+            plan = plan_of(PARTITIONS[partition], rule, attack, 1)
+            liars = plan.adversary(federation).attackers(1, federation.clients)
+            assert (len(federation.clients), len(liars)) == (CLIENTS, LIARS if attack else 0)
+            assert plan.rounds == 30
+
+
+def test_the_page_says_what_was_run() -> None:
+    text = page([])
+    for rule in RULES.values():
+        assert f"`{rule}`" in text
+    assert "seeds 1, 2, 3" in text
+    assert (str(Cell(0.956, 0.5)), str(Cell(0.12, None))) == ("95.6 / 50.0", "12.0")
