@@ -12,9 +12,10 @@ from configs.retention import AnyRetention, KeepAll
 from configs.starts import AnyStart, Fresh
 from federated.algorithm import Algorithm
 from federated.component import Component
+from federated.division import Holdout
 from federated.drift import DriftLimits
 from federated.errors import PlanError
-from federated.federation import Federation, Holdout, federate
+from federated.federation import Federation, federate
 from federated.gates import Promotion
 from federated.partitions import AnyPartition, Natural
 from federated.scaling import AnyScaling, AsIs

@@ -10,8 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from federated.data import Dataset, Split
+from federated.division import Holdout, divide
 from federated.errors import DataError
-from federated.federation import Holdout, divide, federate
+from federated.federation import federate
 from federated.partitions import Dirichlet, Iid, Natural, Partition, Shares
 from federated.scaling import AsIs, Standardize
 from tests.fakes import small_dataset
