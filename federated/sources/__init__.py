@@ -9,8 +9,10 @@ from federated.sources.bundled import BreastCancer, Digits
 from federated.sources.custom import CustomSource
 from federated.sources.source import Source
 from federated.sources.synthetic import Line
-from federated.sources.tables import Csv
+from federated.sources.tables import Csv, Parquet
 
-__all__ = ["AnySource", "BreastCancer", "Csv", "CustomSource", "Digits", "Line", "Source"]
+__all__ = ["AnySource", "BreastCancer", "Csv", "CustomSource", "Digits", "Line", "Parquet", "Source"]
 
-AnySource = Annotated[Digits | BreastCancer | Line | Csv | CustomSource, Field(discriminator="kind"), ByKind()]
+AnySource = Annotated[
+    Digits | BreastCancer | Line | Csv | Parquet | CustomSource, Field(discriminator="kind"), ByKind()
+]

@@ -145,7 +145,7 @@ def test_target_and_client_column_are_no_features(csv, leak) -> None:
 
 
 def test_a_feature_named_twice_is_refused(csv) -> None:
-    with pytest.raises(ValidationError, match="each feature may be named once"):
+    with pytest.raises(ValidationError, match="each column may be named once"):
         csv("a,y\n1,0\n2,1\n", target="y", features=("a", "a"))
 
 
