@@ -33,5 +33,5 @@ def location(field: str, path: Path) -> Path:
 
 def _value(whose: str, name: str) -> str:
     if name not in os.environ:
-        raise PlanError(f"{whose}: the environment has no {name}")
+        raise PlanError(f"{whose}: the environment has no {name}; set it, or write what it would be")
     return os.environ[name]

@@ -84,9 +84,15 @@ class Table(Source, ABC):
             raise ValueError(
                 "whose a row is, is said by {client} in every path, or by a column called client, not by both"
             )
-        if self.target_above is not None and self.task == "regression":
-            raise ValueError("target_above makes classes; leave task: classification, or leave it out")
+        if self.task == "regression":
+            self._check_without_classes()
         return self
+
+    def _check_without_classes(self) -> None:
+        if self.target_above is not None:
+            raise ValueError("target_above makes classes; leave task: classification, or leave it out")
+        if self.split is not None and self.split.stratify == "always":
+            raise ValueError("split.stratify: always goes by classes, and a regression has none; use never")
 
     def load(self) -> Dataset:
         table, keys = self._joined()
