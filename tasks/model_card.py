@@ -49,10 +49,8 @@ def _data(training: Training) -> list[str]:
 def _held_out(training: Training) -> str:
     parties, holdout = training.federation, training.plan.holdout
     if holdout.test == holdout.client_test == "given":
-        return (
-            f"{len(parties.test):,} rows for testing are the clients' own, {len(parties.validation):,} for validation "
-            + "no client's"
-        )
+        steering = f"; {len(parties.validation):,} for validation are no client's" if len(parties.validation) else ""
+        return f"{len(parties.test):,} rows for testing are the clients' own{steering}"
     return f"{len(parties.test):,} rows for testing and {len(parties.validation):,} for validation are no client's"
 
 
@@ -105,9 +103,7 @@ def _privacy(last: RoundReport) -> list[str]:
 def _limits(training: Training) -> list[str]:
     smallest = min(len(client.test) for client in training.federation.clients.values())
     left = training.plan.scaling.left_to_callers
-    scaled = (
-        "" if isinstance(left, AsIs) else "\n- Scales nothing: takes rows that callers scaled by their own numbers."
-    )
+    scaled = "" if isinstance(left, AsIs) else "\n- Takes rows that callers have scaled by their own numbers."
     return [
         "- Measured on rows of the same sources as the training rows; other parties may fare otherwise.\n"
         f"- The smallest client has {smallest} test rows: its own score is a rough one.\n"

@@ -22,6 +22,7 @@ NAMED: dict[str, list[dict[str, Any]]] = {
         {"kind": "breast_cancer"},
         {"kind": "line"},
         {"kind": "csv", "path": "table.csv", "target": "label"},
+        {"kind": "parquet", "path": "table.parquet", "target": "label"},
         {"kind": "custom", "target": "my.code:load"},
     ],
     "partition": [

@@ -31,7 +31,7 @@ from federated.scaling import AnyScaling, AsIs, Divide, Standardize
 from federated.schedules import AnySchedule, Constant, Cosine, Exponential, Steps
 from federated.selectors import All, AnySelector, Uniform
 from federated.server_optimizers import AnyServerOptimizer, ServerSgd
-from federated.sources import AnySource, BreastCancer, Csv, CustomSource, Digits, Line
+from federated.sources import AnySource, BreastCancer, Csv, CustomSource, Digits, Line, Parquet
 from federated.transforms import AnyTransform, Clip, ClipElements
 from federated.work import AnyWork, Partial, PerClient, Same, TimeBudget
 
@@ -47,14 +47,18 @@ PARTITIONS = (
     Iid(clients=11),
     Dirichlet(clients=4, alpha=2.0, min_rows=1),
 )
-SCALINGS = (AsIs(), Divide(by=16), Standardize())
+SCALINGS = (AsIs(), Divide(by=16), Standardize(), Standardize(per="client", ddof=1))
 SOURCES_WITHOUT_A_FILE = (
     Digits(),
     BreastCancer(),
     Line(),
     CustomSource(target=f"{USER_CODE}:load_rows", options={"rows": 30}),
 )
-SOURCES = (*SOURCES_WITHOUT_A_FILE, Csv(path="table.csv", target="y"))
+SOURCES = (
+    *SOURCES_WITHOUT_A_FILE,
+    Csv(path="table.csv", target="y"),
+    Parquet(path=("a.parquet", "b.parquet"), target="y", target_above=0.5, missing=0.0),
+)
 LOCAL_OPTIMIZERS = (
     Sgd(),
     RmsProp(),
