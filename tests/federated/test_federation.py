@@ -172,6 +172,14 @@ def test_a_share_lies_between_nothing_and_everything(name, share) -> None:
         Holdout(**{name: share})
 
 
+def test_a_client_may_have_rows_of_one_class_alone() -> None:
+    keys = np.array([f"only-{label}" for label in DATASET.rows.y])
+    federation = federate(replace(DATASET, keys=keys), Natural(), Holdout(), Standardize(), 0)
+    assert {name: set(client.train.y) for name, client in federation.clients.items()} == {
+        f"only-{label}": {label} for label in range(3)
+    }
+
+
 def test_a_client_with_one_row_is_refused_by_name() -> None:
     dealt = sum(len(rows) for rows in divide(DATASET, Iid(clients=1), Holdout(), 0).clients["client-0"])
     expected = r"partition: client 'client-1' has 1 rows and needs at least 2"
