@@ -79,7 +79,7 @@ def run_loop(cohort: int, rounds: int) -> None:
     engine = KerasEngine(plan.model, example.x.shape[1:], 10)
     state, threads = initial_state(plan.algorithm, engine, len(clients)), ThreadPoolExecutor(workers())
     for number in range(1, rounds + 1):
-        names = select(plan.algorithm, number, list(clients))
+        names = select(plan.algorithm, engine, number, state.params, clients).cohort
         shards = [[clients[name] for name in names[first :: workers()]] for first in range(workers())]
         trained = threads.map(lambda shard, before=state: _updates(plan, engine, before, shard), shards)
         state, _ = server_half(plan.algorithm, state, [update for shard in trained for update in shard])
@@ -96,11 +96,12 @@ def _clients() -> dict[str, Client]:
 
 def _updates(plan: Plan, engine: Engine, state: ServerState, shard: Sequence[Client]) -> list[Update]:
     """What a shard of the cohort sends."""
-    from federated.rounds import broadcast, encode, local_updates
+    from federated.onion import encode
+    from federated.rounds import broadcast, local_updates
 
     algorithm, sent = plan.algorithm, broadcast(plan.algorithm, state)
-    trained = local_updates(algorithm, engine, sent, shard, [None] * len(shard))
-    return [encode(algorithm, sent.round, engine.trainable, one.update) for one in trained]
+    trained = local_updates(algorithm, engine, sent, shard, [{}] * len(shard))
+    return [encode(algorithm, sent.round, engine.layers, one).update for one in trained]
 
 
 def main() -> None:

@@ -27,7 +27,8 @@ from concurrent.futures import ThreadPoolExecutor
 from configs.environment import workers
 from configs.loading import load_plan
 from federated.evaluation import ClientTests, distribution, evaluate
-from federated.rounds import broadcast, encode, initial_state, local_updates, select, server_half
+from federated.onion import encode
+from federated.rounds import broadcast, initial_state, local_updates, select, server_half
 from tasks.engines import engine_of
 
 plan = load_plan("quickstart", sys.argv[1:])
@@ -37,12 +38,12 @@ state, tests = initial_state(plan.algorithm, engine, len(parties.clients)), Clie
 seconds, threads = [], ThreadPoolExecutor(workers())
 for number in range(1, plan.rounds + 1):
     began = time.perf_counter()
-    cohort = select(plan.algorithm, number, list(parties.clients))
+    cohort = select(plan.algorithm, engine, number, state.params, parties.clients).cohort
     sent = broadcast(plan.algorithm, state)
     def train(shard):
         clients = [parties.clients[name] for name in shard]
-        trained = local_updates(plan.algorithm, engine, sent, clients, [None] * len(clients))
-        return [encode(plan.algorithm, number, engine.trainable, one.update) for one in trained]
+        trained = local_updates(plan.algorithm, engine, sent, clients, [{}] * len(clients))
+        return [encode(plan.algorithm, number, engine.layers, one).update for one in trained]
     shards = [cohort[start::workers()] for start in range(workers())]
     updates = [update for shard in threads.map(train, shards) for update in shard]
     state, _ = server_half(plan.algorithm, state, updates)

@@ -84,6 +84,16 @@ class Plan(Component):
         return self
 
     @model_validator(mode="after")
+    def _enough_for_the_rule(self) -> Plan:
+        rule = self.algorithm.rule
+        if self.quorum < rule.least:
+            raise PlanError(
+                f"algorithm.rule.{rule.kind}: as set it needs at least {rule.least} updates a round, but quorum is "
+                f"{self.quorum}; raise quorum to {rule.least}, or change the rule"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _measure_what_ends_it(self) -> Plan:
         if self.evaluate_every == 0 and self.stop is not None and self.stop.measures:
             raise PlanError(
@@ -113,7 +123,7 @@ class Plan(Component):
         return self.evaluate_every > 0 and round % self.evaluate_every == 0
 
     def check_clients(self, clients: int) -> None:
-        """Quorum ≤ cohort ≤ clients.
+        """What the rule needs ≤ quorum ≤ cohort ≤ clients.
 
         Raises:
             PlanError: it is not so.
@@ -123,6 +133,12 @@ class Plan(Component):
             raise PlanError(
                 f"algorithm.select.{self.algorithm.select.kind}.cohort: {cohort} clients a round, "
                 f"but there are {clients}; lower it or add clients"
+            )
+        rule = self.algorithm.rule
+        if rule.least > cohort:
+            raise PlanError(
+                f"algorithm.rule.{rule.kind}: as set it needs at least {rule.least} updates a round, but a cohort "
+                f"has {cohort} clients; raise the cohort, or change the rule"
             )
         if self.quorum > cohort:
             raise PlanError(
@@ -161,13 +177,11 @@ class Plan(Component):
             self.model.check_rows(rows.x, "the server")
 
     def _check_names(self, federation: Federation) -> None:
-        work = self.algorithm.local.work
-        unknown = sorted(work.named - set(federation.clients))
-        if unknown:
-            raise PlanError(
-                f"algorithm.local.work.{work.kind}: there is no client {unknown[0]}; "
-                f"there are {_listed(list(federation.clients))}"
-            )
+        work, rule, known = self.algorithm.local.work, self.algorithm.rule, list(federation.clients)
+        for path, named in ((f"local.work.{work.kind}", work.named), (f"rule.{rule.kind}", rule.named)):
+            unknown = sorted(named - set(known))
+            if unknown:
+                raise PlanError(f"algorithm.{path}: there is no client {unknown[0]}; there are {_listed(known)}")
 
     def _check_cards(self, federation: Federation) -> None:
         for name in sorted(self.cards.keys() - federation.clients.keys()):

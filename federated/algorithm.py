@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -30,7 +31,7 @@ class Algorithm(Component):
     @property
     def remembers(self) -> bool:
         """Whether clients keep something from round to round."""
-        return self.correction.fresh(0) is not None
+        return self.correction.fresh(0) is not None or any(layer.feeds_back for layer in self.transforms)
 
     @model_validator(mode="after")
     def _steps_add_up(self) -> Self:
@@ -59,4 +60,21 @@ class Algorithm(Component):
                 f"correction {self.correction.kind} takes no transforms: what clients keep would no longer match what "
                 "the server sees"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _transforms_fit_each_other(self) -> Self:
+        """Limits are for weights; fewer numbers come next, and codes last. What is fed back is in weights, too."""
+        order = ("weights", "fewer", "codes")
+        for before, after in pairwise(self.transforms):
+            if before.makes == "codes" or (before.makes == "fewer" and order.index(after.makes) <= 1):
+                raise ValueError(
+                    f"transforms: {after.kind} cannot come after {before.kind}; first comes what limits weights (clip, "
+                    "…), then one that sends fewer of them (top_k, random_k), then one that sends codes (quantise, …)"
+                )
+            if before.makes != "weights" and after.feeds_back:
+                raise ValueError(
+                    f"transforms: {after.kind} after {before.kind} cannot feed back what it loses; "
+                    f"set {after.kind}'s error_feedback to false"
+                )
         return self

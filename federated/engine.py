@@ -57,6 +57,10 @@ class Engine(Protocol):
     def trainable(self) -> int: ...
 
     @property
+    def layers(self) -> tuple[int, ...]:
+        """How many trainable weights each layer has, in order."""
+
+    @property
     def compilation(self) -> str:
         """How local training is compiled, in a word: a run records it, because it decides the last bits."""
 

@@ -2,28 +2,31 @@
 
 ::
 
-    ServerState ─▶ broadcast ─▶ local_updates ─▶ encode ═▶ Update ═▶ screen ─▶ server_half ─▶ ServerState
-                    memory ─▶       │     └─▶ memory
-                                 client_half
+    ServerState ─▶ select ─▶ broadcast ─▶ local_updates ─▶ encode ═▶ Update ═▶ screen ─▶ server_half ─▶ ServerState
+                              memory ─▶         │            └─▶ memory
+                                           client_half
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
 from federated.algorithm import Algorithm
-from federated.component import Metrics, Step, Vector
+from federated.component import Metrics, Vector
 from federated.data import Client
 from federated.engine import Engine, Fitted, Terms
 from federated.errors import PlanError, TrainingError, stage
+from federated.onion import Memory, Trained, decode, encode, finish
 from federated.randomness import generator
+from federated.selectors import Pool, Selection
 from federated.updates import Update, l2_norm
 
 _NAMED = 20  # clients that a message names
+
+_CORRECTION = "correction"
 
 
 class ServerState(NamedTuple):
@@ -54,19 +57,8 @@ class Broadcast(NamedTuple):
         return self.params.nbytes + (0 if self.extra is None else self.extra.nbytes)
 
 
-Memory = Vector | None
-"""What a client keeps from round to round, shape (trainable,): never sent. None where the algorithm needs none."""
-
-
-Memories = dict[str, Vector]
-"""What clients keep, by client; one that never took part is not in it."""
-
-
-class Trained(NamedTuple):
-    """A client's update before any transform, and its memory afterwards."""
-
-    update: Update
-    memory: Memory
+Memories = dict[str, Memory]
+"""What clients keep, by client; one that keeps nothing is not in it."""
 
 
 def initial_state(algorithm: Algorithm, engine: Engine, clients: int) -> ServerState:
@@ -92,9 +84,22 @@ def initial_state(algorithm: Algorithm, engine: Engine, clients: int) -> ServerS
     )
 
 
-def select(algorithm: Algorithm, round: int, clients: Sequence[str]) -> tuple[str, ...]:
-    """The cohort of a round."""
-    return algorithm.select.select(round, clients, generator(algorithm.seed, round, "select"))
+def select(
+    algorithm: Algorithm, engine: Engine, round: int, params: Vector, clients: Mapping[str, Client]
+) -> Selection:
+    """The cohort of a round, which begins with the model ``params``."""
+
+    def losses(names: Sequence[str]) -> Mapping[str, float]:
+        return {name: loss_of(engine, params, clients[name]) for name in names}
+
+    rows = {name: len(client.train) for name, client in clients.items()}
+    pool = Pool(rows, {name: client.card for name, client in clients.items()}, losses)
+    return algorithm.select.select(round, pool, generator(algorithm.seed, round, "select"))
+
+
+def loss_of(engine: Engine, params: Vector, client: Client) -> float:
+    """The loss of a model on a client's training rows."""
+    return float(np.mean(engine.score(params, client.train)["loss"], dtype=np.float64))
 
 
 def broadcast(algorithm: Algorithm, state: ServerState) -> Broadcast:
@@ -105,40 +110,31 @@ def broadcast(algorithm: Algorithm, state: ServerState) -> Broadcast:
 def local_updates(
     algorithm: Algorithm, engine: Engine, sent: Broadcast, clients: Sequence[Client], memories: Sequence[Memory]
 ) -> Iterator[Trained]:
-    """Local training of some of a cohort, client after client. A memory of None is that of a client new to it.
+    """Local training of some of a cohort, client after client: updates before any transform.
 
     Raises:
         StageError: a client's failed; it says whose.
     """
     fresh = algorithm.correction.fresh(engine.trainable)
-    kept = [fresh if memory is None else memory for memory in memories]
-    terms = [_terms(algorithm, sent, client, memory) for client, memory in zip(clients, kept, strict=True)]
+    kept = [memory.get(_CORRECTION, fresh) for memory in memories]
+    terms = [_terms(algorithm, sent, client, own) for client, own in zip(clients, kept, strict=True)]
     rngs = [_local_rng(algorithm, sent, client) for client in clients]
     fits = engine.fit_cohort(sent.params, clients, algorithm.local, rngs, terms)
-    for place, (client, memory, own) in enumerate(zip(clients, kept, terms, strict=True)):
+    for place, (client, memory, correction, own) in enumerate(zip(clients, memories, kept, terms, strict=True)):
         try:
             fitted = next(fits)
         except Exception as error:
             _blame(algorithm, engine, sent, clients[place:], terms[place:], error)
-        yield _learnt(algorithm, engine.trainable, sent, client, memory, own, fitted)
-
-
-def encode(algorithm: Algorithm, round: int, trainable: int, update: Update) -> Update:
-    """The update as it leaves the client: every transform's client side, in order."""
-    encoded = replace(update, delta=update.delta[:trainable])
-    for position, layer in enumerate(algorithm.transforms):
-        rng = generator(algorithm.seed, round, f"encode-{position}", update.client)
-        with stage(round, f"transforms.{position}", update.client):
-            encoded = layer.encode(encoded, rng)
-    return _with_statistics(encoded, update.delta[trainable:])
+        update, learnt = _learnt(algorithm, engine.trainable, sent, client, correction, own, fitted)
+        yield Trained(update, memory if learnt is None else memory | {_CORRECTION: learnt})
 
 
 def client_half(
-    algorithm: Algorithm, engine: Engine, sent: Broadcast, client: Client, memory: Memory = None
+    algorithm: Algorithm, engine: Engine, sent: Broadcast, client: Client, memory: Memory | None = None
 ) -> Trained:
     """All of a client's work in one round: what it sends, and its memory afterwards."""
-    (trained,) = local_updates(algorithm, engine, sent, [client], [memory])
-    return Trained(encode(algorithm, sent.round, engine.trainable, trained.update), trained.memory)
+    (trained,) = local_updates(algorithm, engine, sent, [client], [memory or {}])
+    return encode(algorithm, sent.round, engine.layers, trained)
 
 
 def _local_rng(algorithm: Algorithm, sent: Broadcast, client: Client) -> np.random.Generator:
@@ -166,7 +162,7 @@ def _blame(
     raise error  # one that the stage leaves as it is
 
 
-def _terms(algorithm: Algorithm, sent: Broadcast, client: Client, memory: Memory) -> Terms:
+def _terms(algorithm: Algorithm, sent: Broadcast, client: Client, memory: Vector | None) -> Terms:
     local, correction = algorithm.local, algorithm.correction
     rng = generator(algorithm.seed, sent.round, "work", client.name)
     return Terms(
@@ -182,17 +178,17 @@ def _learnt(
     trainable: int,
     sent: Broadcast,
     client: Client,
-    memory: Memory,
+    memory: Vector | None,
     terms: Terms,
     fitted: Fitted,
-) -> Trained:
+) -> tuple[Update, Vector | None]:
     local, rows = algorithm.local, len(client.train)
     steps, delta, extras = terms.steps or local.asked(rows), fitted.params - sent.params, dict[str, Vector]()
     if memory is not None:
         distance = local.distance(steps, terms.factor)
         memory, extras = algorithm.correction.learn(sent.extra, memory, delta[:trainable], distance)
     worth = local.worth(steps, terms.factor, terms.proximal)
-    return Trained(Update(client.name, delta, float(rows), fitted.metrics, extras, worth), memory)
+    return Update(client.name, delta, float(rows), fitted.metrics, extras, worth), memory
 
 
 class Screened(NamedTuple):
@@ -224,6 +220,11 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + more or "nobody"
 
 
+def abandon(state: ServerState) -> ServerState:
+    """The state after a round in which too few clients were there to train."""
+    return state._replace(round=state.round + 1)
+
+
 def server_half(algorithm: Algorithm, state: ServerState, updates: Sequence[Update]) -> tuple[ServerState, Metrics]:
     """All of the server's work in one round: decode, aggregate, finish, step.
 
@@ -236,16 +237,15 @@ def server_half(algorithm: Algorithm, state: ServerState, updates: Sequence[Upda
     """
     done, split = state.round + 1, state.trainable
     ordered = sorted(updates, key=lambda update: update.client)
-    statistics = state.params.size - split
     rule_state, aggregate, metrics = algorithm.rule.next(
-        state.rule, (_decode(algorithm, statistics, update) for update in ordered)
+        state.rule, (decode(algorithm, done, split, update) for update in ordered)
     )
     cohort = tuple(update.client for update in ordered)
     if aggregate.shape != state.params.shape:
         raise TrainingError(f"round {done}: the rule gave shape {aggregate.shape}, expected {state.params.shape}")
-    finished = _finish(algorithm, state, aggregate[:split], cohort)
+    finished = finish(algorithm, done, state.transforms, aggregate[:split], cohort)
     corrected = algorithm.correction.finish(state.correction, finished.result, ordered)
-    stepped = algorithm.server.next(state.server, state.params[:split], corrected.result)
+    stepped = algorithm.server.next(done, state.server, state.params[:split], corrected.result)
     params = np.concatenate([stepped.result, state.params[split:] + aggregate[split:]])
     if not np.isfinite(params).all():
         raise TrainingError(
@@ -254,35 +254,3 @@ def server_half(algorithm: Algorithm, state: ServerState, updates: Sequence[Upda
     norm = {"aggregate_norm": l2_norm(finished.result)}
     next_state = ServerState(done, params, split, rule_state, stepped.state, corrected.state, finished.state)
     return next_state, metrics | finished.metrics | corrected.metrics | stepped.metrics | norm
-
-
-def _finish(
-    algorithm: Algorithm, state: ServerState, delta: Vector, cohort: Sequence[str]
-) -> Step[tuple[Any, ...], Vector]:
-    """The server's side of every transform, once a round, in reverse."""
-    states, metrics = list(state.transforms), Metrics()
-    for position, layer in _reverse(algorithm):
-        rng = generator(algorithm.seed, state.round + 1, f"finish-{position}")
-        finished = layer.finish(states[position], delta, cohort, rng)
-        states[position], delta = finished.state, finished.result
-        metrics |= finished.metrics
-    return Step(tuple(states), delta, metrics)
-
-
-def _decode(algorithm: Algorithm, statistics: int, update: Update) -> Update:
-    """The update as the rule should see it. Its last ``statistics`` entries are no transform's business."""
-    cut = update.delta.size - statistics
-    decoded = replace(update, delta=update.delta[:cut])
-    for _, layer in _reverse(algorithm):
-        decoded = layer.decode(decoded)
-    return _with_statistics(decoded, update.delta[cut:])
-
-
-def _reverse(algorithm: Algorithm) -> list[tuple[int, Any]]:
-    return list(enumerate(algorithm.transforms))[::-1]
-
-
-def _with_statistics(update: Update, statistics: Vector) -> Update:
-    if statistics.size == 0:
-        return update
-    return replace(update, delta=np.concatenate([update.delta, statistics]))

@@ -1,4 +1,4 @@
-"""How the clients' learning rate changes from round to round, as a factor of the optimizer's own."""
+"""How a learning rate of clients or of the server changes from round to round, as a factor of the optimizer's own."""
 
 from __future__ import annotations
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import struct
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from federated.component import Metrics, Vector
 
@@ -15,33 +17,38 @@ from federated.component import Metrics, Vector
 class Update:
     """One client's contribution to one round.
 
-    ``delta`` is the trained model minus the global one, shape (parameters,); ``weight`` is the number of
-    training examples behind it; ``metrics`` are the client's own numbers; ``extras`` are vectors that a
-    rule, transform or correction asks for. ``local_steps`` is how many steps of plain gradient descent it is worth.
+    ``delta`` is the trained model minus the global one, shape (parameters,), or what a transform has made of it;
+    ``weight`` is what it counts, the number of training examples unless the rule weighs otherwise; ``metrics`` are the
+    client's own numbers; ``extras`` are vectors that a rule, transform or correction asks for. ``local_steps`` is how
+    many steps of plain gradient descent it is worth.
+    ``loss`` is that of the global model on the client's training rows, before it trained: None where no rule asks.
     """
 
     client: str
     delta: Vector
     weight: float
     metrics: Metrics = field(default_factory=dict)
-    extras: dict[str, Vector] = field(default_factory=dict)
+    extras: dict[str, NDArray[Any]] = field(default_factory=dict)
     local_steps: float = 1.0
+    loss: float | None = None
 
     @property
     def finite(self) -> bool:
         """Whether every number in it is finite, its metrics included."""
         vectors = (self.delta, *self.extras.values())
-        numbers = np.isfinite([self.weight, self.local_steps, *self.metrics.values()]).all()
+        numbers = np.isfinite([self.weight, self.local_steps, self.loss or 0.0, *self.metrics.values()]).all()
         return bool(numbers and all(np.isfinite(vector).all() for vector in vectors))
 
     @property
     def sha256(self) -> str:
-        """The digest of its vectors, weight and steps: what the client has sent."""
+        """The digest of its vectors, weight, steps and loss: what the client has sent."""
         hashed = hashlib.sha256(struct.pack("<dd", self.weight, self.local_steps))
-        hashed.update(np.ascontiguousarray(self.delta, dtype="<f4").data)
+        hashed.update(_content(self.delta))
         for name, vector in sorted(self.extras.items()):
             hashed.update(f"/{len(name)}/{name}/{vector.size}/".encode())
-            hashed.update(np.ascontiguousarray(vector, dtype="<f4").data)
+            hashed.update(_content(vector))
+        if self.loss is not None:
+            hashed.update(b"/loss/" + struct.pack("<d", self.loss))
         return hashed.hexdigest()
 
     @property
@@ -57,4 +64,9 @@ def l2_norm(vector: Vector) -> float:
 
 def digest(vector: Vector) -> str:
     """SHA-256 of a vector's little-endian float32 bytes: the identity of a model's weights."""
-    return hashlib.sha256(np.ascontiguousarray(vector, dtype="<f4").data).hexdigest()
+    return hashlib.sha256(_content(vector)).hexdigest()
+
+
+def _content(vector: NDArray[Any]) -> memoryview:
+    """Its numbers as little-endian bytes."""
+    return np.ascontiguousarray(vector, dtype=vector.dtype.newbyteorder("<")).data.cast("B")

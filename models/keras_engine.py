@@ -88,6 +88,10 @@ class KerasEngine:
         return self._layout.trainable
 
     @property
+    def layers(self) -> tuple[int, ...]:
+        return self._layout.layers
+
+    @property
     def compilation(self) -> Compilation:
         """How local training is compiled."""
         return self._compilation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import keras
@@ -17,7 +18,7 @@ class Layout:
     """The trainable weights in Keras' order, then the other weights (moving statistics).
 
     Keras also counts the seeds of dropout and the like as state. They are no part of the vector: whoever trains draws
-    them afresh, shape (``states``, 2).
+    them afresh, shape (``states``, 2). ``layers`` says how many trainable weights each of Keras' layers has.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -30,6 +31,10 @@ class Layout:
         self.states = len(self._state_types)
         self.size = sum(self._sizes)
         self.trainable = sum(self._sizes[: self._trainables])
+        self.layers = tuple(
+            sum(int(np.prod(variable.shape)) for variable in together)
+            for _, together in groupby(model.trainable_variables, lambda variable: variable.path.rpartition("/")[0])
+        )
 
     def read(self, model: keras.Model) -> Vector:
         """The weights of ``model`` as a vector of shape (size,)."""

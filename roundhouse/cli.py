@@ -93,6 +93,34 @@ def check(
 
 
 @app.command()
+def data(
+    plan: PlanArgument,
+    set_: SetOption = [],  # noqa: B006
+    picture: Annotated[str, typer.Option(metavar="FILE.png", help="Default: NAME-who-holds-what.png, here.")] = "",
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Prints who holds how many rows of what, and saves a picture of it."""
+    with command(debug) as streams:
+        from roundhouse.holdings import holdings
+        from roundhouse.holdings_table import described
+        from roundhouse.pictures import png_path, save
+
+        loaded = load_plan(plan, set_)
+        path = png_path(picture or f"{loaded.name}-who-holds-what.png")
+        federation = loaded.federation()
+        from tasks.holdings_figure import who_holds_what  # Matplotlib, once the data are known to be good
+
+        found = holdings(loaded, federation)
+        saved = save(who_holds_what(list(federation.clients.values()), federation.labels), path)
+        if as_json:
+            streams.out.file.write(json.dumps({**found.as_json(), "picture": str(saved)}) + "\n")
+            return
+        for part in (*described(found, streams.out.width), f"picture                  {saved}"):
+            streams.out.print(part, highlight=False, soft_wrap=isinstance(part, str), markup=not isinstance(part, str))
+
+
+@app.command()
 def plans() -> None:
     """Lists the plans that ship with Roundhouse."""
     with command(debug=False) as streams:

@@ -12,9 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from federated.federation import Federation
+from tasks.holdings_figure import who_holds_what
 from tasks.training import RoundReport
-
-_MOST_CLIENTS = 60
 
 Rows = NDArray[np.float32]
 
@@ -26,7 +25,7 @@ def draw(
     score = score_name(federation)
     yield "metrics-by-round", metrics_by_round(reports, score)
     yield "clients-by-round", clients_by_round(reports, score)
-    yield "who-holds-what", who_holds_what(federation)
+    yield "who-holds-what", who_holds_what(list(federation.clients.values()), federation.labels)
     if federation.labels is None and federation.inputs == (1,):
         yield "fitted-line", fitted_line(federation, predict)
 
@@ -63,24 +62,6 @@ def clients_by_round(reports: Sequence[RoundReport], score: str) -> bytes:
     axes.plot(rounds, median, color="C0", label="median", marker=_marker(rounds))
     _decorate(axes, "round", f"{score} on own test rows")
     figure.suptitle("Global model over clients")
-    return _png(figure)
-
-
-def who_holds_what(federation: Federation) -> bytes:
-    """Training rows by client, and by class where there are classes; the first 60 clients."""
-    names = list(federation.clients)[:_MOST_CLIENTS]
-    figure = Figure(figsize=(9, 1.2 + 0.22 * len(names)), layout="constrained")
-    axes = figure.subplots()
-    left = np.zeros(len(names))
-    for code, label in enumerate(federation.labels or ("rows",)):
-        targets = [federation.clients[name].train.y for name in names]
-        counts = np.array([len(y) if federation.labels is None else int(np.sum(y == code)) for y in targets])
-        axes.barh(names, counts, left=left, label=label, color=f"C{code % 10}")
-        left += counts
-    axes.invert_yaxis()
-    _decorate(axes, "training rows", "")
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    figure.suptitle("Who holds what")
     return _png(figure)
 
 

@@ -22,7 +22,7 @@ from tasks.records import Committed
 from tasks.round_files import stem
 from tasks.store import Store, sha256
 
-_FOLDER, _ENDING, _VECTOR = "memories", ".safetensors", "memory"
+_FOLDER, _ENDING = "memories", ".safetensors"
 
 
 class _Place(NamedTuple):
@@ -51,8 +51,8 @@ class MemoryFiles:
 
     def learn(self, round: int, learnt: Memories) -> dict[str, str]:
         """Takes up what clients keep of a round; gives the digests that its record names."""
-        for client, vector in learnt.items():
-            content = save({_VECTOR: np.ascontiguousarray(vector)})
+        for client, memory in learnt.items():
+            content = save({name: np.ascontiguousarray(vector) for name, vector in memory.items()})
             self._unwritten[client] = _Place(round, client, sha256(content)), content
         return {client: self._unwritten[client][0].sha256 for client in sorted(learnt)}
 
@@ -75,7 +75,7 @@ class MemoryFiles:
             DamagedError: one is gone, or not what its record says.
         """
         latest = _latest(records)
-        return {client: load(self._store.read(_FOLDER, place.name))[_VECTOR] for client, place in latest.items()}
+        return {client: load(self._store.read(_FOLDER, place.name)) for client, place in latest.items()}
 
     def prune(self, before: Iterable[Committed], after: Iterable[Committed]) -> None:
         """Removes what no state needs, but for what cannot be removed now.

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from configs import environment
 from federated.component import Metrics, Vector
 from federated.errors import stage
-from federated.rounds import Broadcast, Memories, Memory, ServerState, Trained, broadcast
+from federated.onion import Memory, Trained
+from federated.rounds import Broadcast, Memories, ServerState, abandon, broadcast
+from federated.selectors import Selection
 from federated.updates import Update
 from tasks.round_tasks import Aggregated
 from tasks.stopwatch import Stopwatch
-from tasks.training import At, Evaluated, RoundReport, Sealed, Training
+from tasks.store import sha256
+from tasks.training import At, Contribution, Evaluated, RoundReport, Sealed, Training
 
-Cohort = Sealed[tuple[str, ...]]
 Updates = Sealed[list[Update]]
+Trainings = Sealed[list[Trained]]
 Shard = Sealed[dict[str, Memory]]
+
+_NAMED = 200  # eligible clients that a record names
 
 
 class Promised(Protocol):
     """A shard under way."""
 
-    def result(self) -> Sealed[list[Trained]]:
+    def result(self) -> Trainings:
         """What its clients have trained."""
         ...
 
@@ -38,9 +43,9 @@ class Played(NamedTuple):
 class Stages(NamedTuple):
     """The stages of a round, as tasks or as plain functions; ``train`` begins a shard and does not wait for it."""
 
-    select: Callable[[Training, At], Cohort]
+    select: Callable[[Training, At, Vector], Sealed[Selection]]
     train: Callable[[Training, At, int, Sealed[Broadcast], Shard], Promised]
-    clip: Callable[[Training, At, Updates], Updates]
+    clip: Callable[[Training, At, Trainings], Trainings]
     aggregate: Callable[[Training, At, Sealed[ServerState], Updates], Sealed[Aggregated]]
     evaluate: Callable[[Training, At, Vector], Sealed[Evaluated]]
 
@@ -49,39 +54,81 @@ def play(training: Training, state: ServerState, memories: Memories, stages: Sta
     """The round after ``state``; ``memories`` is what clients have kept of earlier ones."""
     at, watch = At(training.plan.name, state.round + 1), Stopwatch()
     with stage(at.round, "selection"):
-        cohort = stages.select(training, at).value
+        selection = stages.select(training, at, state.params).value
     watch.lap("select")
-    sent = broadcast(training.plan.algorithm, state)
-    trained = _train_cohort(training, at, sent, {name: memories.get(name) for name in cohort}, stages)
-    watch.lap("train")
-    encoded = stages.clip(training, at, Sealed([one.update for one in trained]))
-    watch.lap("clip")
-    with stage(at.round, "aggregation"):
-        aggregated = stages.aggregate(training, at, Sealed(state), encoded).value
-    learnt = {
-        one.update.client: one.memory
-        for one in trained
-        if one.memory is not None and one.update.client not in aggregated.left_out
-    }
-    traffic = _traffic(sent, cohort, aggregated, encoded.value)
-    # Whoever else still holds the lists holds no updates: those of two rounds at a time are twice the memory.
-    trained.clear()
-    encoded.value.clear()
-    watch.lap("aggregate")
+    if len(selection.cohort) < training.plan.quorum:
+        worked = _Worked(abandon(state), {}, (), (), {"cohort": 0.0, "left_out": 0.0, "abandoned": 1.0})
+    else:
+        worked = _work(training, at, state, {name: memories.get(name, {}) for name in selection.cohort}, stages, watch)
     evaluated = Evaluated({}, (), {})
     if training.plan.evaluates(at.round):
         with stage(at.round, "evaluation"):
-            evaluated = stages.evaluate(training, at, aggregated.state.params).value
+            evaluated = stages.evaluate(training, at, worked.state.params).value
         watch.lap("evaluate")
-    metrics = evaluated.metrics | aggregated.metrics | traffic | watch.seconds()
-    contributions, left_out = aggregated.contributions, aggregated.left_out
-    report = RoundReport(at.round, contributions, left_out, metrics, evaluated.spread, evaluated.per_client)
-    return Played(aggregated.state, report, learnt)
+    report = RoundReport(
+        round=at.round,
+        contributions=worked.contributions,
+        left_out=worked.left_out,
+        metrics=evaluated.metrics | worked.metrics | {"eligible": float(len(selection.eligible))} | watch.seconds(),
+        spread=evaluated.spread,
+        per_client=evaluated.per_client,
+        selection=_said(selection, len(training.federation.clients)),
+    )
+    return Played(worked.state, report, worked.learnt)
 
 
-def _train_cohort(
-    training: Training, at: At, sent: Broadcast, cohort: dict[str, Memory], stages: Stages
-) -> list[Trained]:
+class _Worked(NamedTuple):
+    """What a cohort and the server have made of a round, before it is evaluated."""
+
+    state: ServerState
+    learnt: Memories
+    contributions: tuple[Contribution, ...]
+    left_out: tuple[str, ...]
+    metrics: Metrics
+
+
+def _work(
+    training: Training, at: At, state: ServerState, cohort: Memories, stages: Stages, watch: Stopwatch
+) -> _Worked:
+    sent = broadcast(training.plan.algorithm, state)
+    trained = _train_cohort(training, at, sent, cohort, stages)
+    watch.lap("train")
+    before = sum(one.update.nbytes for one in trained)
+    encoded = stages.clip(training, at, Sealed(trained))
+    watch.lap("clip")
+    updates = [one.update for one in encoded.value]
+    with stage(at.round, "aggregation"):
+        aggregated = stages.aggregate(training, at, Sealed(state), Sealed(updates)).value
+    learnt = {
+        update.client: memory for update, memory in encoded.value if memory and update.client not in aggregated.left_out
+    }
+    traffic = {
+        "cohort": float(len(cohort)),
+        "left_out": float(len(aggregated.left_out)),
+        "bytes_down": float(sent.nbytes * len(cohort)),
+        "bytes_up": float(sum(update.nbytes for update in updates)),
+        "bytes_up_before": float(before),
+    }
+    # Whoever else still holds the lists holds no updates: those of two rounds at a time are twice the memory.
+    for held in (trained, encoded.value, updates):
+        held.clear()
+    watch.lap("aggregate")
+    return _Worked(
+        aggregated.state, learnt, aggregated.contributions, aggregated.left_out, aggregated.metrics | traffic
+    )
+
+
+def _said(selection: Selection, clients: int) -> dict[str, Any]:
+    """What a record says of a selection: names where there are few."""
+    eligible: Any = list(selection.eligible)
+    if len(eligible) == clients:
+        eligible = "all"
+    elif len(eligible) > _NAMED:
+        eligible = {"clients": len(eligible), "sha256": sha256("\n".join(eligible).encode())}
+    return {"eligible": eligible, "reasons": dict(selection.reasons)}
+
+
+def _train_cohort(training: Training, at: At, sent: Broadcast, cohort: Memories, stages: Stages) -> list[Trained]:
     """The cohort in shards, side by side. How it is cut does not change the updates."""
     count, members = min(environment.workers(), len(cohort)), list(cohort.items())
     shards = [
@@ -93,12 +140,3 @@ def _train_cohort(
         trained += done
         done.clear()
     return trained
-
-
-def _traffic(down: Broadcast, cohort: tuple[str, ...], aggregated: Aggregated, up: list[Update]) -> Metrics:
-    return {
-        "cohort": float(len(cohort)),
-        "left_out": float(len(aggregated.left_out)),
-        "bytes_down": float(down.nbytes * len(cohort)),
-        "bytes_up": float(sum(update.nbytes for update in up)),
-    }

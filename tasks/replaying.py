@@ -11,8 +11,9 @@ from safetensors.numpy import load
 from configs.loading import plan_of
 from configs.plan import Plan
 from federated.errors import InputError, TrainingError
+from federated.loop import one_round
 from federated.packing import Arrays, pack, unpack
-from federated.rounds import Memories, ServerState, broadcast, client_half, initial_state, screen, select, server_half
+from federated.rounds import Memories, ServerState, initial_state
 from federated.updates import Update, digest
 from tasks.engines import engine_of, prepare
 from tasks.history import history
@@ -167,15 +168,9 @@ class _Machine:
         """The round after a state, which another plan may have left; ``memories`` become those after the round."""
         algorithm, engine, clients = self._plan.algorithm, self._engine, self._federation.clients
         before: ServerState = unpack(*pack(state), self.start)
-        number = before.round + 1
-        cohort = select(algorithm, number, list(clients))
-        sent = broadcast(algorithm, before)
-        trained = [client_half(algorithm, engine, sent, clients[name], memories.get(name)) for name in cohort]
-        usable, left_out = screen(number, [one.update for one in trained], self._plan.quorum)
-        for update, memory in trained:
-            if memory is not None and update.client not in left_out:
-                memories[update.client] = memory
-        return usable, server_half(algorithm, before, usable)[0]
+        passed = one_round(algorithm, engine, before, clients, memories, self._plan.quorum)
+        memories |= passed.learnt
+        return passed.updates, passed.state
 
 
 def _arrays(library: Library, name: str, version: str) -> Arrays | None:

@@ -15,17 +15,9 @@ from configs import environment
 from federated.component import Metrics, Vector
 from federated.errors import InputError, TrainingError
 from federated.evaluation import distribution, evaluate, spread
-from federated.rounds import (
-    Broadcast,
-    Memory,
-    ServerState,
-    Trained,
-    encode,
-    local_updates,
-    screen,
-    select,
-    server_half,
-)
+from federated.onion import Memory, Trained, encode
+from federated.rounds import Broadcast, ServerState, local_updates, screen, select, server_half
+from federated.selectors import Selection
 from federated.updates import Update
 from tasks.training import At, Contribution, Evaluated, Sealed, Training
 
@@ -40,9 +32,9 @@ class Aggregated(NamedTuple):
 
 
 @task(task_run_name="select_clients {at}", cache_policy=NO_CACHE, persist_result=False)
-def select_clients(training: Training, at: At) -> Sealed[tuple[str, ...]]:
-    """The cohort of the round."""
-    return Sealed(select(training.plan.algorithm, at.round, list(training.federation.clients)))
+def select_clients(training: Training, at: At, params: Vector) -> Sealed[Selection]:
+    """The cohort of the round, which begins with the model ``params``."""
+    return Sealed(select(training.plan.algorithm, training.engine, at.round, params, training.federation.clients))
 
 
 def may_pass(task: Any, task_run: Any, state: State[Any]) -> bool:
@@ -75,10 +67,10 @@ def train_clients(
 
 
 @task(task_run_name="clip_updates {at}", cache_policy=NO_CACHE, persist_result=False)
-def clip_updates(training: Training, at: At, updates: Sealed[list[Update]]) -> Sealed[list[Update]]:
+def clip_updates(training: Training, at: At, trained: Sealed[list[Trained]]) -> Sealed[list[Trained]]:
     """Clipping and every other transform, as the clients apply them before an update leaves."""
-    algorithm, trainable = training.plan.algorithm, training.engine.trainable
-    return Sealed([encode(algorithm, at.round, trainable, update) for update in updates.value])
+    algorithm, layers = training.plan.algorithm, training.engine.layers
+    return Sealed([encode(algorithm, at.round, layers, one) for one in trained.value])
 
 
 @task(task_run_name="aggregate_updates {at}", cache_policy=NO_CACHE, persist_result=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from configs.plan import Plan
@@ -81,6 +81,7 @@ class Contribution(NamedTuple):
 class RoundReport:
     """What a round did: who contributed what, who was left out because of NaN or infinity, and its numbers.
 
+    ``selection`` says who was eligible, and of whom there is something to say why he was chosen or not.
     ``spread`` has percentiles 0, 10, 50, 90 and 100 of the score on clients' own test rows; ``per_client`` has each
     client's numbers, in the latest round only. Both are empty where the round was not evaluated.
     """
@@ -91,10 +92,11 @@ class RoundReport:
     metrics: Metrics
     spread: tuple[float, ...]
     per_client: Mapping[str, Metrics]
+    selection: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def cohort(self) -> tuple[str, ...]:
-        """Everyone who was selected."""
+        """Everyone who trained."""
         return tuple(sorted([*(sent.client for sent in self.contributions), *self.left_out]))
 
     def as_json(self) -> dict[str, Any]:
@@ -104,13 +106,15 @@ class RoundReport:
             "left_out": list(self.left_out),
             "metrics": self.metrics,
             "spread": list(self.spread),
+            "selection": dict(self.selection),
         }
 
     @classmethod
     def from_json(cls, round: int, kept: Mapping[str, Any]) -> RoundReport:
         """What was kept; ``per_client`` is empty."""
         sent = tuple(Contribution(*values) for values in kept["contributions"])
-        return cls(round, sent, tuple(kept["left_out"]), dict(kept["metrics"]), tuple(kept["spread"]), {})
+        numbers, selection = dict(kept["metrics"]), kept.get("selection", {})
+        return cls(round, sent, tuple(kept["left_out"]), numbers, tuple(kept["spread"]), {}, selection)
 
     @property
     def seconds(self) -> float:
@@ -120,5 +124,6 @@ class RoundReport:
     def __str__(self) -> str:
         scores = [f"{name} {self.metrics[name]:.4f}" for name in ("loss", "accuracy", "mae") if name in self.metrics]
         left_out = f", left out {', '.join(self.left_out)} (NaN or infinity)" if self.left_out else ""
-        parts = [f"round {self.round}: {len(self.cohort)} clients", *scores, f"{self.seconds:.2f} s{left_out}"]
+        clients = f"{len(self.cohort)} clients" if self.cohort else "too few clients, the model stays as it is"
+        parts = [f"round {self.round}: {clients}", *scores, f"{self.seconds:.2f} s{left_out}"]
         return ", ".join(parts)

@@ -50,6 +50,10 @@ class FakeEngine:
     def trainable(self) -> int:
         return self._features + 1
 
+    @property
+    def layers(self) -> tuple[int, ...]:
+        return self._features, 1
+
     def init(self, seed: int) -> Vector:
         weights = generator(seed, 0, "fake-engine").normal(0, 0.1, self.trainable)
         return np.concatenate([weights, np.zeros(self._statistics)]).astype(np.float32)

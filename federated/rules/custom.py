@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any, Literal
 
@@ -43,8 +43,34 @@ class CustomRule(Rule):
     def normalises_steps(self) -> bool:
         return self.rule.normalises_steps
 
+    @property
+    def robust(self) -> bool:
+        return self.rule.robust
+
+    @property
+    def least(self) -> int:
+        return self.rule.least
+
+    @property
+    def needs_loss(self) -> bool:
+        return self.rule.needs_loss
+
+    @property
+    def needs_root(self) -> bool:
+        return self.rule.needs_root
+
+    @property
+    def named(self) -> frozenset[str]:
+        return self.rule.named
+
+    def weigh(self, client: str, card: Mapping[str, str | float], examples: int) -> float:
+        return self.rule.weigh(client, card, examples)
+
     def init(self, size: int) -> Any:
         return self.rule.init(size)
+
+    def guided(self, state: Any, root: Vector) -> Any:
+        return self.rule.guided(state, root)
 
     def next(self, state: Any, updates: Iterable[Update]) -> Step[Any, Vector]:
         return self.rule.next(state, updates)

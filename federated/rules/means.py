@@ -2,25 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from federated.component import Step, Vector
+from federated.errors import DataError
 from federated.rules.rule import Rule
 from federated.updates import Update
 
+_CHUNK = 16_384  # entries: a product of so many stays in a core's cache until it is added
+
+EXAMPLES = "examples"
+"""What clients are weighed by unless a plan says otherwise: their number of training examples."""
+
+
+def _sum(updates: Iterable[Update]) -> tuple[Vector | None, int]:
+    """Σδᵢ and how many there are, in one pass and one vector of memory; None where there is no update."""
+    total: Vector | None = None
+    count = 0
+    for update in updates:
+        total = update.delta.astype(np.float32) if total is None else np.add(total, update.delta, out=total)
+        count += 1
+    return total, count
+
 
 def _weighted_sum(updates: Iterable[Update], weight: Callable[[Update], float]) -> tuple[Vector | None, float]:
-    """Σ wᵢδᵢ and Σ wᵢ, in one pass and two vectors of memory; None where there is no update."""
+    """Σ wᵢδᵢ and Σ wᵢ, in one pass and one vector of memory; None where there is no update."""
     total: Vector | None = None
     weights = 0.0
+    product = np.empty(_CHUNK, np.float32)
     for update in updates:
-        term = update.delta * np.float32(weight(update))
-        total = term if total is None else np.add(total, term, out=total)
+        own = np.float32(weight(update))
+        total = update.delta * own if total is None else _add_product(total, update.delta, own, product)
         weights += weight(update)
     return total, weights
+
+
+def _add_product(total: Vector, delta: Vector, weight: np.float32, product: Vector) -> Vector:
+    """``total`` += ``weight`` · ``delta``, chunk by chunk: memory is read and written as often as for a plain sum."""
+    for start in range(0, total.size, _CHUNK):
+        chunk = total[start : start + _CHUNK]
+        part = np.multiply(delta[start : start + _CHUNK], weight, out=product[: chunk.size])
+        np.add(chunk, part, out=chunk)
+    return total
 
 
 class Mean(Rule):
@@ -33,20 +61,35 @@ class Mean(Rule):
         return True
 
     def next(self, state: Any, updates: Iterable[Update]) -> Step[Any, Vector]:
-        total, count = _weighted_sum(updates, lambda update: 1.0)
+        total, count = _sum(updates)
         if total is None:
             raise ValueError("mean needs at least 1 update, got 0")
-        return Step(state, total / np.float32(count), {})
+        return Step(state, np.divide(total, np.float32(count), out=total), {})
 
 
 class WeightedMean(Rule):
-    """Σnδ / Σn: clients count by their number of training examples (McMahan et al. 2017, FedAvg)."""
+    """Σwδ / Σw: clients count by their number of training examples (McMahan et al. 2017, FedAvg), or as a plan says.
+
+    ``by`` names a number on the clients' cards in its place. A client among ``weights`` counts what is given there,
+    whatever its card says; the others go by ``by``.
+    """
 
     kind: Literal["weighted_mean"] = "weighted_mean"
+    by: str = Field(default=EXAMPLES, min_length=1, description="examples, or a number on the clients' cards")
+    weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict, description="by client")
 
     @property
     def additive(self) -> bool:
         return True
+
+    @property
+    def named(self) -> frozenset[str]:
+        return frozenset(self.weights)
+
+    def weigh(self, client: str, card: Mapping[str, str | float], examples: int) -> float:
+        if client in self.weights:
+            return self.weights[client]
+        return float(examples) if self.by == EXAMPLES else self._on_card(client, card)
 
     def next(self, state: Any, updates: Iterable[Update]) -> Step[Any, Vector]:
         total, weights = _weighted_sum(updates, lambda update: update.weight)
@@ -54,7 +97,16 @@ class WeightedMean(Rule):
             raise ValueError("weighted_mean needs at least 1 update, got 0")
         if not weights > 0:
             raise ValueError(f"weighted_mean needs a positive total weight, got {weights}")
-        return Step(state, total / np.float32(weights), {})
+        return Step(state, np.divide(total, np.float32(weights), out=total), {})
+
+    def _on_card(self, client: str, card: Mapping[str, str | float]) -> float:
+        found = card.get(self.by)
+        if isinstance(found, str | None) or not 0 <= found < math.inf:
+            raise DataError(
+                f"algorithm.rule.weighted_mean.by: expected a number of at least 0 called {self.by!r} on the card of "
+                f"client {client}, got {found!r}; add it, or name the client in algorithm.rule.weights"
+            )
+        return float(found)
 
 
 class FedNova(Rule):

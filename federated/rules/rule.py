@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from federated.component import Component, Step, Vector
@@ -32,9 +32,46 @@ class Rule(Component, ABC):
         """Whether it divides by ``local_steps``, which are known for gradient descent only."""
         return False
 
+    @property
+    def robust(self) -> bool:
+        """Whether a liar among the clients cannot drag the result away: self-reported weights then count nothing."""
+        return False
+
+    @property
+    def least(self) -> int:
+        """The fewest updates that it can work with."""
+        return 1
+
+    @property
+    def needs_loss(self) -> bool:
+        """Whether updates must carry ``loss``."""
+        return False
+
+    @property
+    def needs_root(self) -> bool:
+        """Whether the server trains on rows of its own, its root data set, and tells the rule by ``guided``."""
+        return False
+
+    @property
+    def named(self) -> frozenset[str]:
+        """The clients that it names."""
+        return frozenset()
+
+    def weigh(self, client: str, card: Mapping[str, str | float], examples: int) -> float:
+        """What an update of ``client`` counts: its ``weight``. ``card`` is what the client says of itself.
+
+        Raises:
+            DataError: the card does not say what the rule weighs by.
+        """
+        return float(examples)
+
     def init(self, size: int) -> Any:
         """The state before round 1, for updates of ``size`` parameters."""
         return None
+
+    def guided(self, state: Any, root: Vector) -> Any:
+        """The state, where the server's own training on its root rows has given ``root`` in this round."""
+        return state
 
     @abstractmethod
     def next(self, state: Any, updates: Iterable[Update]) -> Step[Any, Vector]:

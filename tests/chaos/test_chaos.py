@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from configs.loading import load_plan
-from federated.rounds import broadcast, client_half, initial_state, select, server_half
+from federated.loop import one_round
+from federated.rounds import initial_state
 from federated.updates import digest
 from tests.chaos.attempts import Training
 from tests.chaos.audit import audit
@@ -28,12 +29,7 @@ def weights_of_the_plain_loop(rounds: int) -> dict[int, str]:
     engine = KerasEngine(plan.model, federation.inputs, federation.classes)
     state, weights = initial_state(plan.algorithm, engine, len(federation.clients)), dict[int, str]()
     for number in range(1, rounds + 1):
-        cohort = select(plan.algorithm, number, list(federation.clients))
-        clients = [federation.clients[name] for name in cohort]
-        updates = [
-            client_half(plan.algorithm, engine, broadcast(plan.algorithm, state), client).update for client in clients
-        ]
-        state, _ = server_half(plan.algorithm, state, updates)
+        state = one_round(plan.algorithm, engine, state, federation.clients, {}).state
         weights[number] = digest(state.params)
     return weights
 

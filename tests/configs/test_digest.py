@@ -88,7 +88,7 @@ def test_the_shipped_plans_have_digests_of_their_own():
 
 def test_how_a_value_is_written_does_not_change_the_digest():
     assert digest("algorithm.local.optimizer.learning_rate=1") == digest("algorithm.local.optimizer.learning_rate=1.0")
-    assert digest("algorithm.server={}") == digest("algorithm.server={kind: sgd}")
+    assert digest("algorithm.server={kind: sgd}") == digest("algorithm.server={learning_rate: 1, kind: sgd}")
     assert digest("data={kind: line}") == digest("data={seed: 0, clients: 5, kind: line}")
 
 

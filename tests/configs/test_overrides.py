@@ -111,7 +111,7 @@ def test_the_same_kind_keeps_its_fields():
 
 
 def test_naming_the_kind_that_was_the_default_keeps_its_fields():
-    overrides = ["algorithm.server={learning_rate: 0.5}", "algorithm.server.kind=sgd"]
+    overrides = ["algorithm.server={kind: sgd, learning_rate: 0.5}", "algorithm.server.kind=sgd"]
     assert load_plan("quickstart", overrides).algorithm.server.learning_rate == 0.5
 
 

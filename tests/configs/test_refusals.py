@@ -18,7 +18,11 @@ def refusal(plan: str, *overrides: str) -> str:
 
 UNKNOWN_KINDS = [
     ("data.kind=digit", "data", "'digits', 'breast_cancer', 'line', 'csv', 'parquet', 'custom'"),
-    ("partition.kind=dirichelt", "partition", "'natural', 'shares', 'iid', 'dirichlet'"),
+    (
+        "partition.kind=dirichelt",
+        "partition",
+        "'natural', 'shares', 'iid', 'power_law', 'dirichlet', 'shards', 'labels', 'features'",
+    ),
     ("scaling.kind=minmax", "scaling", "'as_is', 'divide', 'standardize'"),
     (
         "model.kind=svm",
@@ -26,7 +30,13 @@ UNKNOWN_KINDS = [
         "'linear', 'logistic', 'mlp', 'cnn', 'resnet', 'lstm', 'gru', 'recommender', 'saved', 'custom'",
     ),
     ("algorithm.select.kind=some", "algorithm.select", "'all', 'uniform'"),
-    ("algorithm.rule.kind=average", "algorithm.rule", "'mean', 'weighted_mean', 'fednova', 'custom'"),
+    (
+        "algorithm.rule.kind=average",
+        "algorithm.rule",
+        "'mean', 'weighted_mean', 'fednova', 'median', 'trimmed_mean', 'krum', 'multi_krum', 'bulyan', "
+        "'geometric_median', 'centered_clip', 'fltrust', 'norm_bounded_mean', 'qfedavg', 'custom'",
+    ),
+    ("algorithm.server.kind=adamw", "algorithm.server", "'sgd', 'momentum', 'adagrad', 'adam', 'yogi'"),
     ("algorithm.transforms.0.kind=cilp", "algorithm.transforms.0", "'clip', 'clip_elements'"),
     (
         "algorithm.local.optimizer.kind=sdg",
@@ -44,11 +54,6 @@ def test_an_unknown_kind_lists_the_legal_ones(override, path, legal):
     assert refusal("quickstart", override) == expected
 
 
-def test_the_one_server_optimizer_is_named_where_another_is_asked_for():
-    message = refusal("quickstart", "algorithm.server.kind=adam")
-    assert message == "algorithm.server.kind: input should be 'sgd', got 'adam'"
-
-
 @pytest.mark.parametrize(
     ("override", "path", "meant"),
     [
@@ -57,7 +62,7 @@ def test_the_one_server_optimizer_is_named_where_another_is_asked_for():
         ("algorithm.local.epoch=3", "algorithm.local.epoch", "epochs"),
         ("holdout.tset=0.1", "holdout.tset", "test"),
         ("stop.patienc=1", "stop.patienc", "patience"),
-        ("algorithm.server.learning_rat=1", "algorithm.server.learning_rat", "learning_rate"),
+        ("algorithm.server.learning_rat=1", "algorithm.server.sgd.learning_rat", "learning_rate"),
         ("model.hiden=[3]", "model.mlp.hiden", "hidden"),
         ("partition.alhpa=1", "partition.dirichlet.alhpa", "alpha"),
         ("algorithm.select.cohrt=2", "algorithm.select.uniform.cohrt", "cohort"),
@@ -77,7 +82,10 @@ def test_a_misspelt_field_is_told_the_one_that_was_meant(override, path, meant):
     ("override", "message"),
     [
         ("holdout.xyz=1", "holdout.xyz: unknown field; expected one of test, validation, client_test"),
-        ("algorithm.server.xyz=1", "algorithm.server.xyz: unknown field; expected one of kind, learning_rate"),
+        (
+            "algorithm.server.xyz=1",
+            "algorithm.server.sgd.xyz: unknown field; expected one of kind, learning_rate, schedule",
+        ),
         (
             "algorithm.select.xyz=1",
             "algorithm.select.uniform.xyz: unknown field; expected one of kind, cohort",
@@ -182,6 +190,41 @@ def test_a_cohort_above_the_clients_is_refused():
 def test_a_quorum_and_a_cohort_that_just_fit_are_taken():
     plan = load_plan("quickstart", ["partition.clients=10", "quorum=10"])
     assert plan.quorum == plan.algorithm.select.cohort_size(10) == 10
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["algorithm.rule={kind: krum, byzantine: 2}"],
+            "algorithm.rule.krum: as set it needs at least 7 updates a round, but quorum is 5; raise quorum to 7, or "
+            "change the rule",
+        ),
+        (
+            ["algorithm.rule={kind: bulyan, byzantine: 2}", "quorum=10"],
+            "algorithm.rule.bulyan: as set it needs at least 11 updates a round, but a cohort has 10 clients; raise "
+            "the cohort, or change the rule",
+        ),
+        (
+            ["algorithm.rule={kind: custom, target: 'federated.rules:Krum', options: {byzantine: 2}}"],
+            "algorithm.rule.custom: as set it needs at least 7 updates a round, but quorum is 5; raise quorum to 7, or "
+            "change the rule",
+        ),
+    ],
+)
+def test_a_rule_that_rounds_could_starve_is_refused(overrides, message):
+    assert refusal("quickstart", *overrides) == message
+
+
+def test_a_rule_that_just_gets_what_it_needs_is_taken():
+    plan = load_plan("quickstart", ["algorithm.rule={kind: krum, byzantine: 3}", "quorum=9"])
+    assert plan.algorithm.rule.least == plan.quorum == 9
+
+
+def test_weights_for_a_client_that_there_is_not_are_refused():
+    plan = load_plan("linear-regression", ["algorithm.rule={kind: weighted_mean, weights: {client-99: 2}}"])
+    with pytest.raises(PlanError, match=r"^algorithm\.rule\.weighted_mean: there is no client client-99; there are "):
+        plan.federation()
 
 
 @pytest.mark.parametrize(

@@ -25,27 +25,128 @@ from federated.local_optimizers import (
     RmsProp,
     Sgd,
 )
-from federated.partitions import AnyPartition, Dirichlet, Iid, Natural, Shares
-from federated.rules import AnyRule, CustomRule, FedNova, Mean, WeightedMean
+from federated.partitions import AnyPartition, Dirichlet, Features, Iid, Labels, Natural, PowerLaw, Shards, Shares
+from federated.rules import (
+    AnyRule,
+    Bulyan,
+    CenteredClip,
+    CustomRule,
+    FedNova,
+    FlTrust,
+    GeometricMedian,
+    Krum,
+    Mean,
+    Median,
+    MultiKrum,
+    NormBoundedMean,
+    QFedAvg,
+    TrimmedMean,
+    WeightedMean,
+)
 from federated.scaling import AnyScaling, AsIs, Divide, Standardize
 from federated.schedules import AnySchedule, Constant, Cosine, Exponential, Steps
-from federated.selectors import All, AnySelector, Uniform
-from federated.server_optimizers import AnyServerOptimizer, ServerSgd
+from federated.selectors import (
+    All,
+    AnySelector,
+    Available,
+    BySize,
+    CustomSelector,
+    Poisson,
+    PowerOfChoice,
+    Presence,
+    RoundRobin,
+    Stratified,
+    Uniform,
+)
+from federated.server_optimizers import (
+    AnyServerOptimizer,
+    ServerAdagrad,
+    ServerAdam,
+    ServerMomentum,
+    ServerSgd,
+    ServerYogi,
+)
 from federated.sources import AnySource, BreastCancer, Csv, CustomSource, Digits, Line, Parquet
-from federated.transforms import AnyTransform, Clip, ClipElements
+from federated.transforms import (
+    AnyTransform,
+    Clip,
+    ClipElements,
+    ClipLayers,
+    Quantise,
+    RandomK,
+    Rotate,
+    Sign,
+    TopK,
+)
 from federated.work import AnyWork, Partial, PerClient, Same, TimeBudget
 
 USER_CODE = "tests.federated.user_code"
 
-RULES = (Mean(), WeightedMean(), FedNova(), CustomRule(target=f"{USER_CODE}:Median"))
-SELECTORS = (All(), Uniform(cohort=3))
-TRANSFORMS = (Clip(norm=1.0), ClipElements(threshold=0.5))
-SERVER_OPTIMIZERS = (ServerSgd(), ServerSgd(learning_rate=0.3))
+RULES = (
+    Mean(),
+    WeightedMean(),
+    WeightedMean(by="quality", weights={"client-1": 0.5}),
+    FedNova(),
+    Median(),
+    TrimmedMean(),
+    TrimmedMean(trim=0.4),
+    Krum(byzantine=1),
+    MultiKrum(byzantine=2),
+    MultiKrum(byzantine=1, keep=3),
+    Bulyan(byzantine=1),
+    GeometricMedian(),
+    CenteredClip(radius=500.0),
+    CenteredClip(radius=200.0, iterations=3),
+    FlTrust(),
+    NormBoundedMean(),
+    NormBoundedMean(bound=2e3),
+    QFedAvg(q=0.0, lipschitz=10.0),
+    QFedAvg(q=2.0, lipschitz=10.0),
+    CustomRule(target=f"{USER_CODE}:Median"),
+)
+SELECTORS = (
+    All(),
+    Uniform(cohort=3),
+    Poisson(rate=0.5),
+    BySize(cohort=3),
+    RoundRobin(cohort=3),
+    PowerOfChoice(cohort=2, candidates=4),
+    Available(cohort=3, over=1.5, finish=0.9, presence=Presence(probability=0.95)),
+    Stratified(cohort=4, tag="tier"),
+    CustomSelector(target="federated.selectors:Uniform", options={"cohort": 2}),
+)
+TRANSFORMS = (
+    Clip(norm=1.0),
+    ClipLayers(norm=0.7),
+    ClipElements(threshold=0.5),
+    TopK(share=0.3),
+    TopK(share=0.3, error_feedback=False),
+    RandomK(share=0.4),
+    Quantise(bits=2, block=7),
+    Quantise(),
+    Rotate(block=8),
+    Rotate(bits=2),
+    Sign(),
+)
+SERVER_OPTIMIZERS = (
+    ServerSgd(),
+    ServerSgd(learning_rate=0.3, schedule=Steps(at=(2,), factor_each=0.5)),
+    ServerMomentum(),
+    ServerMomentum(momentum=0.5, nesterov=True, schedule=Cosine(rounds=4)),
+    ServerAdagrad(),
+    ServerAdam(),
+    ServerYogi(),
+    ServerYogi(beta_1=0.0, schedule=Constant(warmup=3)),
+)
 PARTITIONS = (
     Natural(),
     Shares(shares=(3, 1, 2)),
     Iid(clients=11),
+    PowerLaw(clients=5, exponent=0.7),
     Dirichlet(clients=4, alpha=2.0, min_rows=1),
+    Shards(clients=6, shards_each=2),
+    Labels(clients=4, labels_each=2),
+    Features(clients=3, alpha=0.3),
 )
 SCALINGS = (AsIs(), Divide(by=16), Standardize(), Standardize(per="client", ddof=1))
 SOURCES_WITHOUT_A_FILE = (

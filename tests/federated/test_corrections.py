@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -12,13 +14,14 @@ from federated.data import Client, Split
 from federated.errors import PlanError, StageError
 from federated.local_optimizers import Sgd
 from federated.local_training import LocalTraining
+from federated.loop import one_round
 from federated.rounds import (
-    Memory,
-    ServerState,
+    Memories,
     broadcast,
     client_half,
     initial_state,
     local_updates,
+    select,
     server_half,
 )
 from federated.rules import FedNova, Mean, WeightedMean
@@ -48,24 +51,20 @@ def optimum(clients: list[Client]) -> np.ndarray:
     return np.linalg.lstsq(design, np.concatenate([client.train.y for client in clients]), rcond=None)[0]
 
 
-def one_round(
-    algorithm: Algorithm, state: ServerState, clients: list[Client], memories: dict[str, Memory]
-) -> ServerState:
-    sent, updates = broadcast(algorithm, state), []
-    for client in clients:
-        trained = client_half(algorithm, FakeEngine(), sent, client, memories.get(client.name))
-        updates.append(trained.update)
-        memories[client.name] = trained.memory
-    return server_half(algorithm, state, updates)[0]
+NAMED = {client.name: client for client in CLIENTS}
 
 
-def trained(algorithm: Algorithm, rounds: int, clients: list[Client] = CLIENTS) -> Vector:
-    state = initial_state(algorithm, FakeEngine(), len(clients))
-    memories = dict[str, Memory]()
-    for number in range(1, rounds + 1):
-        cohort = algorithm.select.select(number, [c.name for c in clients], np.random.default_rng(number))
-        state = one_round(algorithm, state, [c for c in clients if c.name in cohort], memories)
+def trained(algorithm: Algorithm, rounds: int, clients: Sequence[Client] = CLIENTS) -> Vector:
+    state, memories = initial_state(algorithm, FakeEngine(), len(clients)), Memories()
+    named = {client.name: client for client in clients}
+    for _ in range(rounds):
+        state, learnt, *_ = one_round(algorithm, FakeEngine(), state, named, memories)
+        memories |= learnt
     return state.params
+
+
+def cohort_of(algorithm: Algorithm, number: int) -> tuple[str, ...]:
+    return select(algorithm, FakeEngine(), number, np.zeros(2, np.float32), NAMED).cohort
 
 
 def descent(steps: int = 20, **parts) -> Algorithm:
@@ -119,7 +118,7 @@ def test_feddyn_is_the_papers_algorithm():
     start = initial_state(algorithm, FakeEngine(), 4).params.astype(np.float64)
     x, h, own = start, np.zeros(2), {client.name: np.zeros(2) for client in CLIENTS}
     for number in range(1, 6):
-        cohort = algorithm.select.select(number, list(own), np.random.default_rng(number))
+        cohort = cohort_of(algorithm, number)
         local = {}
         for client in (c for c in CLIENTS if c.name in cohort):
             w, design = x.copy(), np.column_stack([client.train.x.astype(np.float64), np.ones(12)])
@@ -139,7 +138,7 @@ def test_scaffold_is_the_papers_algorithm():
     x = initial_state(algorithm, FakeEngine(), 4).params.astype(np.float64)
     c, own = np.zeros(2), {client.name: np.zeros(2) for client in CLIENTS}
     for number in range(1, 6):
-        cohort = algorithm.select.select(number, list(own), np.random.default_rng(number))
+        cohort = cohort_of(algorithm, number)
         moves, changes = [], []
         for client in (found for found in CLIENTS if found.name in cohort):
             y, design = x.copy(), np.column_stack([client.train.x.astype(np.float64), np.ones(12)])
@@ -171,7 +170,7 @@ def test_only_corrections_with_a_memory_keep_one_and_it_is_not_sent():
         algorithm = descent(correction=correction)
         sent = broadcast(algorithm, initial_state(algorithm, FakeEngine(), 4))
         update, memory = client_half(algorithm, FakeEngine(), sent, CLIENTS[0])
-        assert (memory is None) == (correction.fresh(2) is None)
+        assert bool(memory) == (correction.fresh(2) is not None)
         assert set(update.extras) == ({CONTROL} if correction == Scaffold() else set())
 
 
@@ -186,15 +185,15 @@ def test_the_order_of_the_clients_changes_no_bit(correction):
 def test_a_correction_leaves_its_arguments_as_they_were(correction):
     algorithm = descent(correction=correction)
     state = initial_state(algorithm, FakeEngine(), 4)
-    memories = dict[str, Memory]()
-    state = one_round(algorithm, state, CLIENTS, memories)
-    kept = {name: None if memory is None else memory.copy() for name, memory in memories.items()}
+    state, memories, *_ = one_round(algorithm, FakeEngine(), state, NAMED, {})
+    kept = {name: {use: vector.copy() for use, vector in memory.items()} for name, memory in memories.items()}
     sent = broadcast(algorithm, state)
     down = None if sent.extra is None else sent.extra.copy()
-    updates = [client_half(algorithm, FakeEngine(), sent, c, memories[c.name]).update for c in CLIENTS]
+    updates = [client_half(algorithm, FakeEngine(), sent, c, memories.get(c.name)).update for c in CLIENTS]
     server_half(algorithm, state, updates)
     for name, memory in memories.items():
-        np.testing.assert_array_equal(memory, kept[name])
+        for use, vector in memory.items():
+            np.testing.assert_array_equal(vector, kept[name][use])
     np.testing.assert_array_equal(sent.extra, down)
 
 
@@ -227,7 +226,7 @@ def test_an_error_in_local_training_names_client_round_and_stage():
     clients = [line_client("a"), line_client("b", rows=13)]
     sent = broadcast(algorithm, initial_state(algorithm, Broken(), 2)._replace(round=6))
     with pytest.raises(StageError) as caught:
-        list(local_updates(algorithm, Broken(), sent, clients, [None, None]))
+        list(local_updates(algorithm, Broken(), sent, clients, [{}, {}]))
     assert str(caught.value) == "round 7, client b, local training: no room for 13 rows"
     assert isinstance(caught.value.__cause__, MemoryError)
 
@@ -244,7 +243,7 @@ def test_of_clients_that_train_together_the_one_that_fails_is_named():
     clients = [line_client("a"), line_client("b"), line_client("c", rows=13), line_client("d")]
     sent = broadcast(algorithm, initial_state(algorithm, Together(), 4))
     with pytest.raises(StageError, match=r"^round 1, client c, local training: no room for 13 rows$"):
-        list(local_updates(algorithm, Together(), sent, clients, [None] * 4))
+        list(local_updates(algorithm, Together(), sent, clients, [{}] * 4))
 
 
 class Tangled(Together):
@@ -259,4 +258,4 @@ def test_where_none_fails_alone_the_group_is_named_and_what_tensorflow_says_last
     algorithm, clients = Algorithm(local=plain_sgd()), [line_client(name) for name in "abc"]
     sent = broadcast(algorithm, initial_state(algorithm, Tangled(), 3))
     with pytest.raises(StageError, match=r"^round 1, client a … c, local training: no room for all of them$"):
-        list(local_updates(algorithm, Tangled(), sent, clients, [None] * 3))
+        list(local_updates(algorithm, Tangled(), sent, clients, [{}] * 3))

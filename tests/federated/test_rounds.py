@@ -13,12 +13,12 @@ from federated.component import Step
 from federated.data import Client
 from federated.engine import Fitted
 from federated.errors import StageError, TrainingError
+from federated.onion import Trained, encode
 from federated.randomness import generator
 from federated.rounds import (
     Broadcast,
     ServerState,
     client_half,
-    encode,
     initial_state,
     local_updates,
     screen,
@@ -48,11 +48,11 @@ class Layer(Transform):
     def init(self, size: int) -> int:
         return size + 100 * int(self.plus)
 
-    def encode(self, update, rng):
+    def encode(self, update, layers, rng):
         self.log.append(("encode", self.name, rng.random()))
         return replace(update, delta=np.float32(self.times) * update.delta + np.float32(self.plus))
 
-    def decode(self, update):
+    def decode(self, update, size, rng):
         self.log.append(("decode", self.name, None))
         delta = (update.delta - np.float32(self.plus)) / np.float32(self.times)
         return replace(update, delta=delta)
@@ -85,6 +85,11 @@ def state_of(algorithm: Algorithm, params, trainable: int) -> ServerState:
     )
 
 
+def sent_by(algorithm: Algorithm, round: int, trainable: int, one: Update) -> Update:
+    """What a client sends of an update, by a model of one layer."""
+    return encode(algorithm, round, (trainable,), Trained(one, {})).update
+
+
 ADD_THEN_DOUBLE = ({"name": "add", "plus": 1.0}, {"name": "double", "times": 2.0})
 
 
@@ -94,7 +99,7 @@ def onion(log) -> Algorithm:
 
 def test_a_client_encodes_in_the_order_of_the_list() -> None:
     log: list = []
-    encoded = encode(onion(log), 1, 2, update("a", [3.0, -1.0]))
+    encoded = sent_by(onion(log), 1, 2, update("a", [3.0, -1.0]))
     assert calls(log, "encode") == [("encode", "add"), ("encode", "double")]
     assert encoded.delta.tolist() == [8.0, 0.0]
 
@@ -102,7 +107,7 @@ def test_a_client_encodes_in_the_order_of_the_list() -> None:
 def test_the_server_decodes_and_finishes_in_reverse() -> None:
     log: list = []
     algorithm = onion(log)
-    sent = [encode(algorithm, 1, 2, update(name, [3.0, -1.0])) for name in "ba"]
+    sent = [sent_by(algorithm, 1, 2, update(name, [3.0, -1.0])) for name in "ba"]
     log.clear()
     after, metrics = server_half(algorithm, state_of(algorithm, [0, 0], 2), sent)
     each = [("decode", "double"), ("decode", "add")]
@@ -116,7 +121,7 @@ def test_finishing_knows_the_cohort_in_order_and_carries_its_state() -> None:
     algorithm = onion(log)
     state = state_of(algorithm, [0, 0, 9], 2)
     for _ in range(2):
-        sent = [update(name, [1.0, 1.0, 1.0]) for name in "cab"]
+        sent = [sent_by(algorithm, 1, 2, update(name, [1.0, 1.0, 1.0])) for name in "cab"]
         state, _ = server_half(algorithm, state, sent)
     assert [entry[1:] for entry in log if entry[0] == "cohort"] == [
         (("a", "b", "c"), 2),
@@ -134,7 +139,7 @@ def test_every_use_of_randomness_has_its_own_stream() -> None:
         algorithm = onion(log).model_copy(update={"seed": seed})
         state = state_of(algorithm, [0], 1)
         for turn in (1, 2):
-            sent = [encode(algorithm, turn, 1, update(name, [1.0])) for name in "ab"]
+            sent = [sent_by(algorithm, turn, 1, update(name, [1.0])) for name in "ab"]
             state, _ = server_half(algorithm, state, sent)
     drawn = [draw for kind, _, draw in log if kind in ("encode", "finish")]
     assert len(set(drawn)) == len(drawn) == 2 * 2 * (2 * 2 + 2)
@@ -164,15 +169,20 @@ def test_local_training_draws_by_seed_round_and_client() -> None:
 def test_cohorts_differ_from_round_to_round_and_come_again_with_the_seed() -> None:
     clients = [f"client-{n:02}" for n in range(30)]
     algorithm = Algorithm(seed=3, select=Uniform(cohort=5))
-    cohorts = [select(algorithm, turn, clients) for turn in range(1, 6)]
+    there, back = ({name: line_client(name) for name in names} for names in (clients, clients[::-1]))
+
+    def cohort(algorithm: Algorithm, turn: int, clients: dict[str, Client]) -> tuple[str, ...]:
+        return select(algorithm, FakeEngine(), turn, np.zeros(2, np.float32), clients).cohort
+
+    cohorts = [cohort(algorithm, turn, there) for turn in range(1, 6)]
     assert len(set(cohorts)) == 5
-    assert cohorts == [select(algorithm, turn, clients[::-1]) for turn in range(1, 6)]
-    assert select(Algorithm(seed=4, select=Uniform(cohort=5)), 1, clients) != cohorts[0]
+    assert cohorts == [cohort(algorithm, turn, back) for turn in range(1, 6)]
+    assert cohort(Algorithm(seed=4, select=Uniform(cohort=5)), 1, there) != cohorts[0]
 
 
 def trained(algorithm: Algorithm, engine: FakeEngine, sent: Broadcast, client: Client) -> Update:
     """The client's update before any transform."""
-    (found,) = local_updates(algorithm, engine, sent, [client], [None])
+    (found,) = local_updates(algorithm, engine, sent, [client], [{}])
     return found.update
 
 
@@ -202,18 +212,18 @@ def test_a_clients_half_is_training_then_encoding() -> None:
     engine, client = FakeEngine(statistics=2), line_client("a")
     algorithm = Algorithm(seed=5, local=plain_sgd(), transforms=(Clip(norm=0.01),))
     down = Broadcast(3, engine.init(0), None)
-    expected = encode(algorithm, 3, engine.trainable, trained(algorithm, engine, down, client))
+    expected = sent_by(algorithm, 3, engine.trainable, trained(algorithm, engine, down, client))
     sent = client_half(algorithm, engine, down, client).update
     np.testing.assert_array_equal(sent.delta, expected.delta)
     assert sent.metrics == expected.metrics
-    assert l2_norm(sent.delta[:2]) == pytest.approx(0.01)
+    assert l2_norm(sent.delta) == pytest.approx(0.01)
 
 
 def test_moving_statistics_pass_transforms_untouched_on_their_way_up() -> None:
     algorithm = Algorithm(transforms=(Clip(norm=1e-3),))
-    sent = encode(algorithm, 1, 2, update("a", [3.0, 4.0, 100.0, -7.0]))
-    assert sent.delta[2:].tolist() == [100.0, -7.0]
-    assert l2_norm(sent.delta[:2]) == pytest.approx(1e-3)
+    sent = sent_by(algorithm, 1, 2, update("a", [3.0, 4.0, 100.0, -7.0]))
+    assert sent.extras["statistics"].tolist() == [100.0, -7.0]
+    assert l2_norm(sent.delta) == pytest.approx(1e-3)
     assert sent.metrics["update_norm"] == 5.0
 
 
@@ -222,7 +232,7 @@ def test_moving_statistics_are_averaged_by_the_rule_and_by_nothing_else() -> Non
     layers = [Layer(log=log, **fields) for fields in ADD_THEN_DOUBLE]
     algorithm = with_layers(Algorithm(server=ServerSgd(learning_rate=0.5)), *layers)
     plain = [update("a", [1.0, 10.0, -4.0], 1.0), update("b", [3.0, 20.0, 8.0], 3.0)]
-    sent = [encode(algorithm, 1, 1, one) for one in plain]
+    sent = [sent_by(algorithm, 1, 1, one) for one in plain]
     after, metrics = server_half(algorithm, state_of(algorithm, [5, 100, 200], 1), sent)
     average = np.average([[1, 10, -4], [3, 20, 8]], axis=0, weights=[1, 3])
     assert after.params[1:].tolist() == [100 + average[1], 200 + average[2]]
@@ -238,6 +248,7 @@ def test_the_order_in_which_updates_arrive_changes_no_bit() -> None:
     ]
     algorithm = Algorithm(transforms=(Clip(norm=1e4),))
     state = state_of(algorithm, np.zeros(50), 48)
+    sent = [sent_by(algorithm, 1, 48, one) for one in sent]
     expected, expected_metrics = server_half(algorithm, state, sent)
     for seed in range(10):
         shuffled = [sent[i] for i in np.random.default_rng(seed).permutation(len(sent))]
@@ -253,7 +264,7 @@ def test_the_order_in_which_updates_arrive_changes_no_bit() -> None:
 def test_the_servers_half_leaves_the_old_state_as_it_was() -> None:
     algorithm = Algorithm()
     state = state_of(algorithm, [1.0, 2.0], 1)
-    server_half(algorithm, state, [update("a", [1.0, 1.0])])
+    server_half(algorithm, state, [sent_by(algorithm, 1, 1, update("a", [1.0, 1.0]))])
     assert (state.round, state.params.tolist()) == (0, [1.0, 2.0])
 
 
@@ -263,7 +274,7 @@ class Steps(ServerOptimizer):
     def init(self, params):
         return len(params)
 
-    def next(self, state, params, delta):
+    def next(self, round, state, params, delta):
         return Step(state + 1, params + delta, {"steps": 1.0})
 
 
@@ -278,7 +289,7 @@ def test_rule_server_optimizer_and_transforms_start_with_the_sizes_that_are_thei
     assert (state.round, state.trainable) == (0, 4)
     assert (state.rule, state.server) == (6, 4)
     assert state.transforms == (4,)
-    after, metrics = server_half(algorithm, state, [update("a", np.zeros(6))])
+    after, metrics = server_half(algorithm, state, [sent_by(algorithm, 1, 4, update("a", np.zeros(6)))])
     assert (after.rule, after.server, after.transforms) == (7, 5, (5,))
     assert metrics["rows"] == metrics["steps"] == 1.0
 
@@ -318,10 +329,10 @@ def test_a_rule_without_updates_is_told_by_the_servers_half() -> None:
 class Halved(Transform):
     """Sends every second number, and puts zeros in the gaps on the server."""
 
-    def encode(self, update, rng):
+    def encode(self, update, layers, rng):
         return replace(update, delta=update.delta[::2])
 
-    def decode(self, update):
+    def decode(self, update, size, rng):
         delta = np.zeros(2 * len(update.delta), np.float32)
         delta[::2] = update.delta
         return replace(update, delta=delta)
@@ -329,7 +340,7 @@ class Halved(Transform):
 
 def test_a_transform_may_shorten_what_is_sent_beside_moving_statistics() -> None:
     algorithm = with_layers(Algorithm(), Halved())
-    sent = encode(algorithm, 1, 4, update("a", [1.0, 2.0, 3.0, 4.0, 70.0, 80.0]))
+    sent = sent_by(algorithm, 1, 4, update("a", [1.0, 2.0, 3.0, 4.0, 70.0, 80.0]))
     after, _ = server_half(algorithm, state_of(algorithm, np.zeros(6), 4), [sent])
     assert after.params.tolist() == [1.0, 0.0, 3.0, 0.0, 70.0, 80.0]
 
@@ -350,11 +361,11 @@ def test_a_rule_that_gives_another_shape_is_told_with_the_round() -> None:
 class Failing(Transform):
     """Divides by zero."""
 
-    def encode(self, update, rng):
+    def encode(self, update, layers, rng):
         raise ZeroDivisionError("division by zero")
 
 
 def test_an_error_in_a_transform_names_client_round_and_stage() -> None:
     algorithm = with_layers(Algorithm(), Failing())
     with pytest.raises(StageError, match=r"^round 4, client a, transforms\.0: division by zero$"):
-        encode(algorithm, 4, 1, update("a", [1.0]))
+        sent_by(algorithm, 4, 1, update("a", [1.0]))

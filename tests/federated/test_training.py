@@ -9,14 +9,10 @@ from federated.algorithm import Algorithm
 from federated.data import concatenate
 from federated.evaluation import evaluate
 from federated.federation import Federation
+from federated.loop import one_round
 from federated.rounds import (
     ServerState,
-    broadcast,
-    client_half,
     initial_state,
-    screen,
-    select,
-    server_half,
 )
 from federated.rules import Mean
 from federated.selectors import Uniform
@@ -28,15 +24,8 @@ from tests.fakes import FakeEngine, line_client, line_federation, plain_sgd
 def train(algorithm, engine, federation: Federation, rounds: int) -> ServerState:
     state = initial_state(algorithm, engine, 4)
     for _ in range(rounds):
-        state = one_round(algorithm, engine, federation.clients, state)
+        state = one_round(algorithm, engine, state, federation.clients, {}).state
     return state
-
-
-def one_round(algorithm, engine, clients, state: ServerState) -> ServerState:
-    turn = state.round + 1
-    cohort = select(algorithm, turn, list(clients))
-    sent = [client_half(algorithm, engine, broadcast(algorithm, state), clients[n]).update for n in cohort]
-    return server_half(algorithm, state, screen(turn, sent, quorum=1).updates)[0]
 
 
 def pooled_least_squares(clients) -> np.ndarray:
@@ -79,7 +68,7 @@ def test_one_round_of_full_batches_is_one_step_on_the_pooled_rows() -> None:
     start = initial_state(algorithm, engine, 4)
     pooled = concatenate([client.train for client in clients.values()])
     alone = engine.fit(start.params, pooled, algorithm.local, np.random.default_rng(0))
-    federated = one_round(algorithm, engine, clients, start).params
+    federated = one_round(algorithm, engine, start, clients, {}).state.params
     np.testing.assert_allclose(federated, alone.params, rtol=1e-5)
 
 
@@ -98,7 +87,7 @@ def test_a_training_stops_at_its_target() -> None:
     algorithm, stop = Algorithm(local=plain_sgd()), Stop(metric="loss", at_most=0.15)
     state, history = initial_state(algorithm, engine, 4), []
     while stop.reason(history, seconds=0.0) is None and state.round < 200:
-        state = one_round(algorithm, engine, federation.clients, state)
+        state = one_round(algorithm, engine, state, federation.clients, {}).state
         history.append(evaluate(engine, state.params, federation.validation))
     assert 3 < state.round < 200
     assert history[-1]["loss"] <= 0.15 < history[-2]["loss"]

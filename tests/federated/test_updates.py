@@ -20,6 +20,7 @@ def test_an_update_with_one_wrong_number_is_not_finite(wrong) -> None:
     assert not update("a", [1.0, 2.0], weight=wrong).finite
     assert not replace(update("a", [1.0, 2.0]), metrics={"train_loss": wrong}).finite
     assert not replace(update("a", [1.0, 2.0]), local_steps=wrong).finite
+    assert not replace(update("a", [1.0, 2.0]), loss=wrong).finite
 
 
 def test_an_update_with_a_wrong_number_among_its_extras_is_not_finite() -> None:
@@ -86,6 +87,8 @@ def test_anything_else_that_is_sent_is_told_apart() -> None:
         replace(with_extras(), delta=np.array([], np.float32)),
         with_extras(control=[0.0]),
         with_extras(control=[-0.0]),
+        replace(with_extras(), loss=0.0),
+        replace(with_extras(), loss=0.5),
     ]
     assert len({message.sha256 for message in sent}) == len(sent)
 

@@ -58,7 +58,7 @@ def test_versions_verify_and_are_replayed_from_the_start() -> None:
 
 def test_what_clients_keep_is_on_disk_and_not_in_mlflow() -> None:
     train(scaffold(), run_key="key")
-    memories = [load(path.read_bytes())["memory"] for path in kept("key")]
+    memories = [load(path.read_bytes())["correction"] for path in kept("key")]
     assert all(np.any(memory) for memory in memories)
     version = stored_file("4", "")
     files = [path for path in version.rglob("*") if path.is_file()]
@@ -72,7 +72,7 @@ def test_a_client_that_is_left_out_keeps_what_it_had() -> None:
     plan = scaffold("algorithm.rule={kind: mean}", "algorithm.select={kind: all}", "rounds=2")
     data = {"data": load_plan("quickstart", [POISONED]).data, "partition": load_plan("csv-template").partition}
     train(plan.model_copy(update=data), run_key="poisoned")
-    learnt = [load(path.read_bytes())["memory"] for path in kept("poisoned")]
+    learnt = [load(path.read_bytes())["correction"] for path in kept("poisoned")]
     assert len(learnt) > 1
     assert all(np.isfinite(memory).all() for memory in learnt)
 

@@ -15,7 +15,8 @@ from configs.plan import Plan
 from federated.data import concatenate
 from federated.errors import StageError
 from federated.evaluation import evaluate
-from federated.rounds import Memories, broadcast, client_half, initial_state, select, server_half
+from federated.loop import one_round
+from federated.rounds import Memories, initial_state
 from federated.updates import digest
 from flows.train import train
 from tasks.engines import engine_of
@@ -64,14 +65,9 @@ def plain_loop(plan: Plan) -> str:
     federation = plan.federation()
     engine = engine_of(plan, federation)
     state, memories = initial_state(plan.algorithm, engine, len(federation.clients)), Memories()
-    for number in range(1, plan.rounds + 1):
-        cohort = select(plan.algorithm, number, list(federation.clients))
-        sent = broadcast(plan.algorithm, state)
-        trained = [
-            client_half(plan.algorithm, engine, sent, federation.clients[name], memories.get(name)) for name in cohort
-        ]
-        memories |= {update.client: memory for update, memory in trained if memory is not None}
-        state, _ = server_half(plan.algorithm, state, [one.update for one in trained])
+    for _ in range(plan.rounds):
+        state, learnt, *_ = one_round(plan.algorithm, engine, state, federation.clients, memories, plan.quorum)
+        memories |= learnt
     return digest(state.params)
 
 

@@ -66,7 +66,7 @@ class Running:
     def end(self, number: signal.Signals) -> int:
         """Sends a signal as a terminal or a kill would; gives the exit code."""
         self.process.send_signal(number)
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=180)
 
 
 def wait_until(true: Callable[[], bool], seconds: float) -> None:

@@ -16,7 +16,8 @@ import pytest
 from configs import environment
 from configs.loading import load_plan
 from federated.errors import InputError, PlanError
-from federated.rounds import broadcast, client_half, initial_state, select, server_half
+from federated.loop import one_round
+from federated.rounds import initial_state
 from federated.updates import digest
 from tasks.course import Course, begin_or_go_on, opened
 from tasks.identity import digest_of_code, fingerprints, identify, identify_training
@@ -60,17 +61,12 @@ def taken_up(of: Training, accept_change: bool = False, seconds: float = 0.0) ->
 
 def play_round(of: Training, course: Course, **metrics: float) -> Committed:
     """One plain round, committed."""
-    state, algorithm, clients = course.state, of.plan.algorithm, of.federation.clients
-    number = state.round + 1
-    cohort = select(algorithm, number, list(clients))
-    updates = [client_half(algorithm, of.engine, broadcast(algorithm, state), clients[name]).update for name in cohort]
-    after, found = server_half(algorithm, state, updates)
-    sent = tuple(Contribution(update.client, update.sha256, update.weight) for update in updates)
-    per_client = of.client_tests.evaluate(of.engine, after.params)
-    said = found | {"seconds_round": 0.25} | metrics
-    return course.commit(
-        after, RoundReport(number, sent, ("client-x",), said, (0.1, 0.2, 0.3, 0.4, 0.5), per_client), {}
-    )
+    passed = one_round(of.plan.algorithm, of.engine, course.state, of.federation.clients, {})
+    sent = tuple(Contribution(update.client, update.sha256, update.weight) for update in passed.updates)
+    per_client = of.client_tests.evaluate(of.engine, passed.state.params)
+    said = passed.metrics | {"seconds_round": 0.25} | metrics
+    report = RoundReport(passed.state.round, sent, ("client-x",), said, (0.1, 0.2, 0.3, 0.4, 0.5), per_client)
+    return course.commit(passed.state, report, {})
 
 
 def play(until: int, of: Training | None = None, **metrics: float) -> Course:

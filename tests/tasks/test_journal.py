@@ -15,8 +15,9 @@ from safetensors.numpy import save
 from federated.algorithm import Algorithm
 from federated.component import Metrics, Step, Vector
 from federated.errors import InputError, PlanError, TrackingError, TrainingError
+from federated.loop import one_round
 from federated.packing import pack
-from federated.rounds import ServerState, broadcast, client_half, initial_state, select, server_half
+from federated.rounds import ServerState, initial_state
 from federated.rules import CustomRule, WeightedMean
 from federated.selectors import Uniform
 from federated.server_optimizers import ServerOptimizer
@@ -50,7 +51,7 @@ class Momentum(ServerOptimizer):
     def init(self, params: Vector) -> Moments:
         return Moments(0, 1.0, np.zeros_like(params), {})
 
-    def next(self, state: Moments, params: Vector, delta: Vector) -> Step[Any, Vector]:
+    def next(self, round: int, state: Moments, params: Vector, delta: Vector) -> Step[Any, Vector]:
         first = np.float32(0.9) * state.first + np.float32(state.rate) * delta
         after = Moments(state.steps + 1, state.rate * 0.95, first, {**state.by_sign, "+": np.sign(first)})
         return Step(after, params + first, {})
@@ -89,13 +90,7 @@ def engine_of(algorithm: Algorithm) -> FakeEngine:
 
 def next_state(state: ServerState, algorithm: Algorithm = STATEFUL) -> ServerState:
     """One plain round."""
-    number = state.round + 1
-    cohort = select(algorithm, number, list(FEDERATION.clients))
-    clients = [FEDERATION.clients[name] for name in cohort]
-    updates = [
-        client_half(algorithm, engine_of(algorithm), broadcast(algorithm, state), client).update for client in clients
-    ]
-    return server_half(algorithm, state, updates)[0]
+    return one_round(algorithm, engine_of(algorithm), state, FEDERATION.clients, {}).state
 
 
 def bits(state: ServerState) -> tuple[str, bytes]:

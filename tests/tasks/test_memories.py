@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 from federated.algorithm import Algorithm
-from federated.corrections import FedDyn, Scaffold
+from federated.corrections import FedDyn, NoCorrection, Scaffold
 from federated.errors import TrainingError
-from federated.rounds import Memories, ServerState, broadcast, client_half, initial_state, select, server_half
+from federated.loop import one_round
+from federated.packing import pack
+from federated.rounds import Memories, ServerState, initial_state
 from federated.selectors import Uniform
+from federated.transforms import TopK
 from tasks.journal import Journal
 from tasks.store import DamagedError
 from tests.fakes import FakeEngine, line_federation, plain_sgd
@@ -20,7 +23,12 @@ from tests.tasks.test_journal import KEY, bits, file, rounds_of
 
 ENGINE, FEDERATION, ROUNDS = FakeEngine(), line_federation(clients=6), 7
 ALGORITHM = Algorithm(seed=3, select=Uniform(cohort=2), local=plain_sgd(epochs=3), correction=Scaffold())
-each_correction = pytest.mark.parametrize("correction", [Scaffold(), FedDyn(alpha=0.3)], ids=repr)
+REMEMBERING = [
+    {"correction": Scaffold()},
+    {"correction": FedDyn(alpha=0.3)},
+    {"correction": NoCorrection(), "transforms": (TopK(share=0.5),)},
+]
+each_memory = pytest.mark.parametrize("parts", REMEMBERING, ids=repr)
 
 
 def opened(url: Any) -> Journal:
@@ -41,13 +49,7 @@ def play(url: Any, until: int, algorithm: Algorithm = ALGORITHM, every: int = 1,
     journal = opened(url)
     state, memories = taken_up(journal, algorithm)
     while state.round < until:
-        sent, learnt = broadcast(algorithm, state), Memories()
-        updates = []
-        for name in select(algorithm, sent.round, list(FEDERATION.clients)):
-            update, memory = client_half(algorithm, ENGINE, sent, FEDERATION.clients[name], memories.get(name))
-            updates.append(update)
-            learnt[name] = memory
-        state, _ = server_half(algorithm, state, updates)
+        state, learnt, *_ = one_round(algorithm, ENGINE, state, FEDERATION.clients, memories)
         memories |= learnt
         write = journal.commit if state.round % every == 0 or state.round == until else journal.stage
         write(state, {"said": "something"}, learnt)
@@ -57,13 +59,14 @@ def play(url: Any, until: int, algorithm: Algorithm = ALGORITHM, every: int = 1,
 
 
 def same(first: Memories, second: Memories) -> bool:
-    return first.keys() == second.keys() and all(np.array_equal(first[name], second[name]) for name in first)
+    (shape, arrays), (other, others) = pack(first), pack(second)
+    return shape == other and all(np.array_equal(arrays[path], others[path]) for path in arrays)
 
 
-@each_correction
+@each_memory
 @pytest.mark.parametrize("every", [1, 3])
-def test_a_training_that_dies_after_every_round_goes_on_with_what_its_clients_kept(correction, every, tmp_path):
-    algorithm = ALGORITHM.model_copy(update={"correction": correction})
+def test_a_training_that_dies_after_every_round_goes_on_with_what_its_clients_kept(parts, every, tmp_path):
+    algorithm = ALGORITHM.model_copy(update=parts)
     for until in range(1, ROUNDS + 1):
         found = play(tmp_path, until, algorithm, every)
     expected = play(tmp_path / "in one go", ROUNDS, algorithm)
@@ -129,7 +132,7 @@ def test_a_memory_that_comes_out_otherwise_is_refused_as_other_weights_are(tmp_p
     journal = opened(tmp_path)
     state, record = journal.resume(start), journal.recorded(3)
     assert state.round == 2
-    wrong = {name: np.ones(2, np.float32) for name in record.record["memories"]}
+    wrong = {name: {"correction": np.ones(2, np.float32)} for name in record.record["memories"]}
     play(tmp_path / "elsewhere", 3)
     third = opened(tmp_path / "elsewhere").state(3, start)
     with pytest.raises(TrainingError, match="round 3: computed again"):

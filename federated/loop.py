@@ -1,0 +1,50 @@
+"""The plain loop: rounds one after the other, with nothing around them. What flows do is this, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from federated.algorithm import Algorithm
+from federated.component import Metrics
+from federated.data import Client
+from federated.engine import Engine
+from federated.rounds import Memories, ServerState, abandon, broadcast, client_half, screen, select, server_half
+from federated.selectors import Selection
+from federated.updates import Update
+
+
+class Passed(NamedTuple):
+    """The state after a round, the memories of those who learnt something in it, and what it did."""
+
+    state: ServerState
+    learnt: Memories
+    selection: Selection
+    updates: tuple[Update, ...]
+    left_out: tuple[str, ...]
+    metrics: Metrics
+
+
+def one_round(
+    algorithm: Algorithm,
+    engine: Engine,
+    state: ServerState,
+    clients: Mapping[str, Client],
+    memories: Memories,
+    quorum: int = 1,
+) -> Passed:
+    """The round after ``state``; ``memories`` is what clients have kept of earlier ones.
+
+    Raises:
+        TrainingError: fewer than ``quorum`` of the updates are fit to use, or the new model is not finite.
+    """
+    number = state.round + 1
+    selection = select(algorithm, engine, number, state.params, clients)
+    if len(selection.cohort) < quorum:
+        return Passed(abandon(state), {}, selection, (), (), {})
+    sent = broadcast(algorithm, state)
+    trained = [client_half(algorithm, engine, sent, clients[name], memories.get(name)) for name in selection.cohort]
+    usable, left_out = screen(number, [one.update for one in trained], quorum)
+    learnt = {update.client: memory for update, memory in trained if memory and update.client not in left_out}
+    after, metrics = server_half(algorithm, state, usable)
+    return Passed(after, learnt, selection, usable, left_out, metrics)

@@ -1,0 +1,57 @@
+"""What happens to an update on its way to the server, as the layers of an onion.
+
+A transform owns both sides: ``encode`` on the client, ``decode`` on the server for each update, ``finish``
+on the server once for the aggregate. The server runs the list in reverse. Transforms see trainable weights only.
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from federated.component import Component, Step, Vector
+from federated.updates import Update
+
+Makes = Literal["weights", "fewer", "codes"]
+"""What leaves a transform: a number a weight, fewer numbers, or codes in place of numbers."""
+
+Layers = tuple[int, ...]
+"""How many trainable weights each layer of the model has, in order."""
+
+
+class Transform(Component, ABC):
+    """One layer of the onion; each hook does nothing unless a member says otherwise.
+
+    ``rng`` is the same stream for an update on both sides.
+    """
+
+    @property
+    def makes(self) -> Makes:
+        """What leaves it."""
+        return "weights"
+
+    @property
+    def feeds_back(self) -> bool:
+        """Whether what it loses of an update is kept on the client, and added to the next one."""
+        return False
+
+    def init(self, size: int) -> Any:
+        """The server's state before round 1, for a vector of ``size`` trainable weights."""
+        return None
+
+    def encode(self, update: Update, layers: Layers, rng: np.random.Generator) -> Update:
+        """On the client: what leaves it instead of ``update``."""
+        return update
+
+    def decode(self, update: Update, size: int, rng: np.random.Generator) -> Update:
+        """On the server: one client's update of ``size`` trainable weights, as the rule should see it."""
+        return update
+
+    def finish(
+        self, state: Any, aggregate: Vector, cohort: Sequence[str], rng: np.random.Generator
+    ) -> Step[Any, Vector]:
+        """On the server, once a round: the aggregate as the server optimizer should see it."""
+        return Step(state, aggregate, {})
