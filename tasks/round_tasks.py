@@ -85,7 +85,7 @@ def aggregate_updates(
 
 @task(task_run_name="evaluate_model {at}", cache_policy=NO_CACHE, persist_result=False)
 def evaluate_model(training: Training, at: At, params: Vector) -> Sealed[Evaluated]:
-    """The global model on the server's validation rows, and on every client's own test rows."""
+    """The global model on the server's validation rows, if any, and on every client's own test rows."""
     per_client = training.client_tests.evaluate(training.engine, params)
     overall = evaluate(training.engine, params, training.federation.validation)
     columns = per_client.columns

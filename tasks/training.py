@@ -62,7 +62,7 @@ class Span:
 
 
 class Evaluated(NamedTuple):
-    """The global model on the server's validation rows, and on each client's own test rows."""
+    """The global model on the server's validation rows, if any, and on each client's own test rows."""
 
     metrics: Metrics
     spread: tuple[float, ...]
