@@ -14,11 +14,11 @@ from federated.errors import DataError
 
 
 class Apart(Component):
-    """Rows drawn for testing from each client's by scikit-learn's ``train_test_split``; from all, where nobody's name
-    is on them.
+    """Rows drawn for testing from each client's, by scikit-learn's ``train_test_split``.
 
-    ``test`` is their share, rounded up. The draw goes by the rows' places in the table, not by their values: where rows
-    are added, all are dealt anew. Shares in ``holdout`` do better in recurring training; this repeats a paper's split.
+    Where nobody's name is on rows, they are drawn from all. ``test`` is their share, rounded up. The draw goes by the
+    rows' places in the table, not by their values: where rows are added, all are dealt anew. Shares in ``holdout`` do
+    better in recurring training; this repeats a paper's split.
 
     | ``stratify`` | each class has its share of the test rows |
     | --- | --- |

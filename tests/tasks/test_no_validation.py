@@ -10,9 +10,10 @@ from federated.federation import federate
 from federated.partitions import Iid
 from federated.scaling import AsIs
 from federated.sources import Line
+from roundhouse.display import line
 from tasks.figures import metrics_by_round
 from tasks.round_tasks import evaluate_model
-from tasks.training import At, RoundReport, Training
+from tasks.training import At, Contribution, RoundReport, Training
 from tests.fakes import FakeEngine
 
 
@@ -43,3 +44,13 @@ def test_the_figure_of_rounds_shows_the_clients_median(monkeypatch) -> None:
     assert lines["clients' own test rows, median"] == [1.0] * 3
     loss = {line.get_label(): list(line.get_ydata()) for line in figure.axes[0].get_lines()}
     assert loss == {"clients' own test rows, median": [3.0, 2.0, 1.0], "local training": [2.0] * 3}
+
+
+def test_a_rounds_line_has_the_clients_medians_where_nothing_else_was_measured() -> None:
+    clients = {"client_loss_median": 0.25, "client_mae_median": 0.5, "client_mae_worst": 0.75, "seconds_round": 0.1}
+    sent = (Contribution("a", "0" * 64, 1.0),)
+    without, with_rows = (RoundReport(1, sent, (), found, (), {}) for found in (clients, {**clients, "loss": 1.5}))
+    assert str(without) == "round 1: 1 clients, median loss 0.2500, median mae 0.5000, 0.10 s"
+    assert str(with_rows) == "round 1: 1 clients, loss 1.5000, 0.10 s"
+    assert "median loss 0.2500  median mae 0.5000  soon" in line(without, 5, "soon")
+    assert "clients  loss 1.5000  soon" in line(with_rows, 5, "soon")
