@@ -86,6 +86,15 @@ class Plan(Component):
     @model_validator(mode="after")
     def _enough_for_the_rule(self) -> Plan:
         rule = self.algorithm.rule
+        if rule.needs_root and not self.holdout.root:
+            raise PlanError(
+                f"algorithm.rule.{rule.kind}: it goes by rows that the server trains on; set holdout.root to a share, "
+                "for example 0.05"
+            )
+        if self.holdout.root and not rule.needs_root:
+            raise PlanError(
+                f"holdout.root: the rule {rule.kind} does not train on the server's rows; leave it out, or use fltrust"
+            )
         if self.quorum < rule.least:
             raise PlanError(
                 f"algorithm.rule.{rule.kind}: as set it needs at least {rule.least} updates a round, but quorum is "
@@ -177,11 +186,17 @@ class Plan(Component):
             self.model.check_rows(rows.x, "the server")
 
     def _check_names(self, federation: Federation) -> None:
-        work, rule, known = self.algorithm.local.work, self.algorithm.rule, list(federation.clients)
-        for path, named in ((f"local.work.{work.kind}", work.named), (f"rule.{rule.kind}", rule.named)):
-            unknown = sorted(named - set(known))
+        algorithm, known = self.algorithm, list(federation.clients)
+        for path, part in (
+            ("select", algorithm.select),
+            ("local.work", algorithm.local.work),
+            ("rule", algorithm.rule),
+        ):
+            unknown = sorted(part.named - set(known))
             if unknown:
-                raise PlanError(f"algorithm.{path}: there is no client {unknown[0]}; there are {_listed(known)}")
+                raise PlanError(
+                    f"algorithm.{path}.{part.kind}: there is no client {unknown[0]}; there are {_listed(known)}"
+                )
 
     def _check_cards(self, federation: Federation) -> None:
         for name in sorted(self.cards.keys() - federation.clients.keys()):

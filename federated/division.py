@@ -24,8 +24,8 @@ class Holdout(Component):
     """Rows that nobody trains on: shares, which are met on average, or those that the data themselves set aside.
 
     ``test`` and ``validation`` are the server's: the first measures the final model, the second steers stopping and may
-    be 0. ``client_test`` is what a client only tests on, of its own rows. Shares are of the rows that are not set
-    aside.
+    be 0. ``root`` is the server's, too: what it trains on itself, for rules that go by that. ``client_test`` is what a
+    client only tests on, of its own rows. Shares are of the rows that are not set aside.
 
     | ``given`` | then |
     | --- | --- |
@@ -38,11 +38,13 @@ class Holdout(Component):
     test: Annotated[Given | Share, WORD_OR_NUMBER, ByKind()] = 0.2
     validation: float = Field(default=0.1, ge=0, lt=1)
     client_test: Annotated[Given | Share, WORD_OR_NUMBER, ByKind()] = 0.2
+    root: float = Field(default=0.0, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _leave_rows_to_train_on(self) -> Holdout:
-        if self.test != "given" and self.test + self.validation >= 1:
-            raise ValueError(f"test + validation must be below 1, got {self.test} + {self.validation}")
+        shares = (0.0 if self.test == "given" else self.test, self.validation, self.root)
+        if sum(shares) >= 1:
+            raise ValueError(f"test + validation + root must be below 1, got {' + '.join(map(str, shares))}")
         return self
 
     def check(self, dataset: Dataset) -> None:
@@ -79,6 +81,7 @@ class Division(NamedTuple):
 
     test: Rows
     validation: Rows
+    root: Rows
     clients: dict[str, ClientRows]
 
     @property
@@ -105,16 +108,16 @@ def divide(dataset: Dataset, partition: Partition, holdout: Holdout, seed: int) 
     holdout.check(dataset)
     numbers = dataset.numbers(seed)
     aside = np.zeros(len(numbers), np.bool_) if dataset.reserved is None else dataset.reserved
-    test, validation, rest = _served(numbers, np.flatnonzero(~aside), holdout)
+    test, validation, root, rest = _served(numbers, np.flatnonzero(~aside), holdout)
     dealt = partition.split(dataset, np.sort(rest), generator(seed, 0, "partition"))
     dealt = {name: dealt[name] for name in sorted(dealt)}
     if holdout.client_test == "given":
         clients = _given(_keys(dataset), dealt, np.flatnonzero(aside))
     else:
-        served = _share(holdout.test) + holdout.validation
+        served = _share(holdout.test) + holdout.validation + holdout.root
         below = served + (1 - served) * holdout.client_test
         clients = {name: _divide_client(name, rows, numbers, below) for name, rows in dealt.items()}
-    return Division(np.flatnonzero(aside) if holdout.test == "given" else test, validation, clients)
+    return Division(np.flatnonzero(aside) if holdout.test == "given" else test, validation, root, clients)
 
 
 def _share(test: Literal["given"] | float) -> float:
@@ -122,21 +125,20 @@ def _share(test: Literal["given"] | float) -> float:
     return 0.0 if test == "given" else test
 
 
-def _served(numbers: NDArray[np.float64], rows: Rows, holdout: Holdout) -> tuple[Rows, Rows, Rows]:
-    """The server's test and validation rows among those that are not set aside, and the others."""
-    shares = {"test": _share(holdout.test), "validation": holdout.validation}
+def _served(numbers: NDArray[np.float64], rows: Rows, holdout: Holdout) -> list[Rows]:
+    """The server's test, validation and root rows among those that are not set aside, and the others."""
+    shares = {"test": _share(holdout.test), "validation": holdout.validation, "root": holdout.root}
+    order, ends, upto = rows[np.argsort(numbers[rows], kind="stable")], [0], 0.0
     for name, share in shares.items():
         if share and round(share * len(rows)) == 0:
             raise DataError(f"holdout.{name}: {share} of {len(rows)} rows is none; raise it or bring more rows")
-    order = rows[np.argsort(numbers[rows], kind="stable")]
-    tests = served = 0
-    if shares["test"]:
-        tests = served = max(_below(numbers[rows], shares["test"]), 1)
-    if shares["validation"]:
-        served = max(_below(numbers[rows], sum(shares.values())), tests + 1)
-    if served >= len(rows):
-        raise DataError(f"holdout: test and validation take all {len(rows)} rows; lower them or bring more rows")
-    return np.sort(order[:tests]), np.sort(order[tests:served]), order[served:]
+        upto += share
+        ends.append(max(_below(numbers[rows], upto), ends[-1] + 1) if share else ends[-1])
+    if ends[-1] >= len(rows):
+        taken = " and ".join(name for name, share in shares.items() if share)
+        raise DataError(f"holdout: {taken} take all {len(rows)} rows; lower them or bring more rows")
+    *parts, rest = np.split(order, ends[1:])
+    return [*map(np.sort, parts), rest]
 
 
 def _keys(dataset: Dataset) -> NDArray[np.str_]:

@@ -19,7 +19,8 @@ class Federation:
     """The parties and their scaled data; ``labels`` is None for regression.
 
     ``scaling`` is what the served model repeats. ``own`` is what a client's rows were scaled by, where that is not
-    ``scaling``. ``validation`` may have no rows.
+    ``scaling``. ``validation`` may have no rows. ``root`` is what the
+    server trains on, for a rule that goes by it.
 
     ``digests`` has a SHA-256 of the rows that came, by the client whose they are, or of all rows where nobody's name is
     on them. Whoever has a row can find it in them: they are not for others' eyes.
@@ -32,6 +33,7 @@ class Federation:
     scaling: Affine
     digests: dict[str, str] = field(default_factory=dict)
     own: Mapping[str, Affine] = field(default_factory=dict)
+    root: Split | None = None
 
     @property
     def inputs(self) -> tuple[int, ...]:
@@ -68,16 +70,19 @@ def federate(dataset: Dataset, partition: Partition, holdout: Holdout, scaling: 
     keeps = keeps_to_clients(dataset.keys, {name: part.train for name, part in division.clients.items()})
     clients = {}
     for name, part in division.clients.items():
-        theirs, card = own.get(name, common), dataset.cards.get(name, {}) if keeps else {}
-        clients[name] = Client(name, theirs.apply(train[name]), theirs.apply(rows.take(part.test)), card)
+        affine, card = own.get(name, common), dataset.cards.get(name, {}) if keeps else {}
+        clients[name] = Client(name, affine.apply(train[name]), affine.apply(rows.take(part.test)), card)
+    theirs = own if keeps else {}
+    root = _served(dataset, rows, division.root, common, theirs) if len(division.root) else None
     return Federation(
         clients=clients,
-        validation=_served(dataset, rows, division.validation, common, own if keeps else {}),
-        test=_served(dataset, rows, division.test, common, own if keeps else {}),
+        validation=_served(dataset, rows, division.validation, common, theirs),
+        test=_served(dataset, rows, division.test, common, theirs),
         labels=dataset.labels,
         scaling=AsIs().fit(list(train.values())) if own else common,
         digests=_digests(dataset),
         own=own,
+        root=root,
     )
 
 

@@ -47,6 +47,6 @@ def one_round(
     trained = [client_half(algorithm, engine, sent, clients[name], memories.get(name)) for name in selection.cohort]
     usable, left_out = screen(number, [one.update for one in trained], quorum)
     learnt = {update.client: memory for update, memory in trained if memory and update.client not in left_out}
-    guided = None if root is None else guide(algorithm, engine, sent, root)
+    guided = guide(algorithm, engine, sent, root) if algorithm.rule.needs_root and root is not None else None
     after, metrics = server_half(algorithm, state, usable, guided)
     return Passed(after, learnt, selection, usable, left_out, metrics)

@@ -168,7 +168,7 @@ class _Machine:
         """The round after a state, which another plan may have left; ``memories`` become those after the round."""
         algorithm, engine, clients = self._plan.algorithm, self._engine, self._federation.clients
         before: ServerState = unpack(*pack(state), self.start)
-        passed = one_round(algorithm, engine, before, clients, memories, self._plan.quorum)
+        passed = one_round(algorithm, engine, before, clients, memories, self._plan.quorum, self._federation.root)
         memories |= passed.learnt
         return passed.updates, passed.state
 

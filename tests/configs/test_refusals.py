@@ -142,7 +142,7 @@ def test_a_field_that_is_like_no_other_is_told_them_all(override, message):
         ),
         ("data.kind=csv", "data.csv.path: is required\ndata.csv.target: is required"),
         ("partition={kind: iid}", "partition.iid.clients: is required"),
-        ("holdout.test=0.95", "holdout: test + validation must be below 1, got 0.95 + 0.1"),
+        ("holdout.test=0.95", "holdout: test + validation + root must be below 1, got 0.95 + 0.1 + 0.0"),
         ("holdout.test=1.5", "holdout.test.number: input should be less than 1, got 1.5"),
         ("holdout.client_test=givne", "holdout.client_test.word: input should be 'given', got 'givne'"),
         (

@@ -66,7 +66,9 @@ def plain_loop(plan: Plan) -> str:
     engine = engine_of(plan, federation)
     state, memories = initial_state(plan.algorithm, engine, len(federation.clients)), Memories()
     for _ in range(plan.rounds):
-        state, learnt, *_ = one_round(plan.algorithm, engine, state, federation.clients, memories, plan.quorum)
+        state, learnt, *_ = one_round(
+            plan.algorithm, engine, state, federation.clients, memories, plan.quorum, federation.root
+        )
         memories |= learnt
     return digest(state.params)
 
