@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +31,7 @@ from tests.fakes import FakeEngine, line_federation, plain_sgd
 from tests.federated.families import RULES, SERVER_OPTIMIZERS, TRANSFORMS, USER_CODE
 
 KEY, OTHER_KEY = (Signer(Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32)) for seed in (1, 2))
-ENGINE, FEDERATION = FakeEngine(statistics=2), line_federation(clients=5)
+ENGINE, FEDERATION = FakeEngine(statistics=2), line_federation(clients=9)
 ALGORITHM = Algorithm(seed=3, select=Uniform(cohort=3), local=plain_sgd(), transforms=(Clip(norm=0.5),))
 ROUNDS = 5
 
@@ -76,7 +77,7 @@ STATEFUL = ALGORITHM.model_copy(
 )
 ALGORITHMS = [
     STATEFUL,
-    *(ALGORITHM.model_copy(update={"rule": rule}) for rule in RULES),
+    *(ALGORITHM.model_copy(update={"rule": rule, "select": Uniform(cohort=max(3, rule.least))}) for rule in RULES),
     *(ALGORITHM.model_copy(update={"transforms": (layer,)}) for layer in TRANSFORMS),
     *(ALGORITHM.model_copy(update={"server": optimizer}) for optimizer in SERVER_OPTIMIZERS),
 ]
@@ -93,9 +94,11 @@ def next_state(state: ServerState, algorithm: Algorithm = STATEFUL) -> ServerSta
     cohort = select(algorithm, number, list(FEDERATION.clients))
     clients = [FEDERATION.clients[name] for name in cohort]
     updates = [
-        client_half(algorithm, engine_of(algorithm), broadcast(algorithm, state), client).update for client in clients
+        replace(client_half(algorithm, engine_of(algorithm), broadcast(algorithm, state), client).update, loss=1.0)
+        for client in clients
     ]
-    return server_half(algorithm, state, updates)[0]
+    guided = algorithm.rule.guided(state.rule, updates[0].delta)  # as if the server had that client's rows
+    return server_half(algorithm, state._replace(rule=guided), updates)[0]
 
 
 def bits(state: ServerState) -> tuple[str, bytes]:
@@ -110,7 +113,7 @@ def opened(url: Any, signer: Signer = KEY) -> Journal:
 
 def taken_up(journal: Journal, algorithm: Algorithm = STATEFUL) -> ServerState:
     """The state to go on from, in a new training or an old one."""
-    start = initial_state(algorithm, engine_of(algorithm), 5)
+    start = initial_state(algorithm, engine_of(algorithm), 9)
     if not journal.is_new:
         return journal.resume(start)
     journal.commit(start, {"identity": {"plan": "first"}})
