@@ -22,10 +22,7 @@ Doubles = NDArray[np.float64]
 """Numbers where float32 would overflow or lose too much."""
 
 _ENTRIES = 1 << 20  # of a block: 4 MiB of float32, 8 of float64
-_NARROWEST, _WIDEST = (
-    1024,
-    16_384,
-)  # columns of a block; a whole one is worth a call of NumPy, and a row fits in a cache
+_NARROWEST, _WIDEST = 1024, 16_384  # columns of a block: worth a call of NumPy, and a row fits in a cache
 _STRIP = 1 << 18  # entries for which a thread is worth its while
 _MOST_THREADS = 8  # each holds a block or two
 
