@@ -159,6 +159,7 @@ FITTING = {
     "partition": ["algorithm.select={kind: all}"],
     "algorithm.correction": ["algorithm.transforms=[]"],
     "algorithm.rule": ["quorum=7"],
+    "algorithm.rule.fltrust": ["holdout.root=0.05"],
     "promotion.gates.0": ["promotion.gates=[{kind: schema}]"],
 }
 """What the rest of the quickstart must be for every member to fit."""
@@ -223,7 +224,8 @@ def test_the_table_above_has_every_family_and_every_kind():
 )
 def test_every_kind_can_be_named(path, member):
     override = f"{path}={yaml.safe_dump(member, default_flow_style=True)}"
-    plan = load_plan("quickstart", ["quorum=1", *FITTING.get(path, []), override])
+    fitting = FITTING.get(path, []) + FITTING.get(f"{path}.{member['kind']}", [])
+    plan = load_plan("quickstart", ["quorum=1", *fitting, override])
     found = values(plan, path).model_dump(mode="json")
     assert member.items() <= found.items()
     assert Plan.model_validate(plan.model_dump(mode="json")) == plan
