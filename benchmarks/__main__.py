@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks import compilations, durability, growth, local_training, overhead
+from benchmarks import aggregation, compilations, durability, growth, local_training, overhead
 from benchmarks.report import machine
 
 
@@ -14,6 +14,7 @@ def main() -> None:
     tables = (
         local_training.measure(),
         compilations.measure(),
+        aggregation.measure(),
         growth.measure(),
         overhead.measure(rounds=300),
         durability.measure(),

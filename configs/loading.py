@@ -17,8 +17,8 @@ SHIPPED = Path(__file__).parent
 
 
 def shipped() -> dict[str, Path]:
-    """The plans that come with the project, by name."""
-    return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
+    """The plans that come with the project, by name; one in a folder is called ``folder/name``."""
+    return {path.relative_to(SHIPPED).with_suffix("").as_posix(): path for path in sorted(SHIPPED.rglob("*.yaml"))}
 
 
 def load_plan(plan: str, overrides: Sequence[str] = ()) -> Plan:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+from difflib import get_close_matches
 from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from configs.retention import AnyRetention, KeepAll
+from configs.retention import AnyRetention, KeepAll, KeepBest
 from configs.starts import AnyStart, Fresh
 from federated.algorithm import Algorithm
 from federated.attacks import Adversary, AnyAttack
 from federated.component import Component
+from federated.division import Holdout
 from federated.drift import DriftLimits
 from federated.errors import PlanError
-from federated.federation import Federation, Holdout, federate
+from federated.federation import Federation, federate
 from federated.gates import Promotion
 from federated.partitions import AnyPartition, Natural
 from federated.scaling import AnyScaling, AsIs
@@ -38,7 +40,8 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=60)]
 class Plan(Component):
     """What to train, on whose data, how, and when to stop.
 
-    ``name`` is also the MLflow experiment's and the registered model's name. ``quorum`` is how many usable updates a
+    ``name`` is also the MLflow experiment's and the registered model's name. ``cards`` says of clients what the data do
+    not, in words and numbers, by client and fact. ``quorum`` is how many usable updates a
     round needs. ``baselines`` also trains each client alone and one model on the pooled rows, for comparison.
     ``start`` is what round 1 starts from. ``promotion`` says what a model must show to become the champion, and
     ``retention`` which versions keep their weights; ``drift`` says when new data ask for a training.
@@ -56,6 +59,7 @@ class Plan(Component):
     description: str = ""
     data: AnyData
     partition: AnyPartition = Natural()
+    cards: dict[str, dict[str, str | float]] = Field(default_factory=dict)
     holdout: Holdout = Holdout()
     scaling: AnyScaling = AsIs()
     model: AnyModel
@@ -88,6 +92,15 @@ class Plan(Component):
     @model_validator(mode="after")
     def _enough_for_the_rule(self) -> Plan:
         rule = self.algorithm.rule
+        if rule.needs_root and not self.holdout.root:
+            raise PlanError(
+                f"algorithm.rule.{rule.kind}: it goes by rows that the server trains on; set holdout.root to a share, "
+                "for example 0.05"
+            )
+        if self.holdout.root and not rule.needs_root:
+            raise PlanError(
+                f"holdout.root: the rule {rule.kind} does not train on the server's rows; leave it out, or use fltrust"
+            )
         if self.quorum < rule.least:
             raise PlanError(
                 f"algorithm.rule.{rule.kind}: as set it needs at least {rule.least} updates a round, but quorum is "
@@ -108,6 +121,22 @@ class Plan(Component):
     def _attack_in_simulations_only(self) -> Plan:
         if self.attacks and not self.simulation:
             raise PlanError("attacks: are for simulations; set simulation: true, or leave them out")
+        return self
+
+    @model_validator(mode="after")
+    def _hold_out_what_steers(self) -> Plan:
+        if self.holdout.validation > 0:
+            return self
+        if self.stop is not None and self.stop.measures:
+            raise PlanError(
+                "stop: at_least, at_most and patience look at the server's validation rows, and holdout.validation: 0 "
+                "leaves none; hold some out, or stop by minutes alone"
+            )
+        if isinstance(self.retention, KeepBest):
+            raise PlanError(
+                "retention.best: goes by the server's validation rows, and holdout.validation: 0 leaves none; "
+                "hold some out, or use another policy"
+            )
         return self
 
     def evaluates(self, round: int) -> bool:
@@ -148,12 +177,13 @@ class Plan(Component):
         federation = federate(self.data.load(), self.partition, self.holdout, self.scaling, self.algorithm.seed)
         self.check_clients(len(federation.clients))
         self._check_names(federation)
+        self._check_cards(federation)
         self._check_metric(federation)
         self._check_attacks(federation)
         self.model.check(federation.inputs, federation.classes)
         self.loss.check(federation.classes)
         self._check_rows(federation)
-        return federation
+        return federation.with_cards(self.cards) if self.cards else federation
 
     def adversary(self, federation: Federation) -> Adversary:
         """Who of the parties attacks, when and how."""
@@ -177,13 +207,16 @@ class Plan(Component):
             self.model.check_rows(rows.x, "the server")
 
     def _check_names(self, federation: Federation) -> None:
-        work, rule, known = self.algorithm.local.work, self.algorithm.rule, list(federation.clients)
-        for path, named in ((f"local.work.{work.kind}", work.named), (f"rule.{rule.kind}", rule.named)):
-            unknown = sorted(named - set(known))
+        algorithm, known = self.algorithm, list(federation.clients)
+        for path, part in (
+            ("select", algorithm.select),
+            ("local.work", algorithm.local.work),
+            ("rule", algorithm.rule),
+        ):
+            unknown = sorted(part.named - set(known))
             if unknown:
                 raise PlanError(
-                    f"algorithm.{path}: there is no client {unknown[0]}; there are {', '.join(known[:5])}"
-                    + (" …" if len(known) > 5 else "")
+                    f"algorithm.{path}.{part.kind}: there is no client {unknown[0]}; there are {_listed(known)}"
                 )
 
     def _check_attacks(self, federation: Federation) -> None:
@@ -192,8 +225,19 @@ class Plan(Component):
             if objection := attack.objection(names, inputs, classes):
                 raise PlanError(f"attacks.{place}.{attack.kind}: {objection}")
 
+    def _check_cards(self, federation: Federation) -> None:
+        for name in sorted(self.cards.keys() - federation.clients.keys()):
+            known = list(federation.clients)
+            close = get_close_matches(name, known)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are {_listed(known)}"
+            raise PlanError(f"cards: there is no client {name!r}; {hint}")
+
     def _check_metric(self, federation: Federation) -> None:
         absent = "accuracy" if federation.labels is None else "mae"
         if self.stop is not None and self.stop.metric == absent:
             kind = "regression" if federation.labels is None else "classification"
             raise PlanError(f"stop.metric: {kind} has no {absent}")
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,13 +56,24 @@ def by_key(keys: NDArray[np.str_], known: NDArray[np.str_]) -> dict[str, Rows]:
     return {str(name): group for name, group in zip(names, groups, strict=True)}
 
 
+class Blanks(NamedTuple):
+    """Features without a value, true in ``where``, of the features' shape; ``by`` is what will fill them.
+
+    The features have 0 there until the training rows are known, so that no row's value depends on other rows.
+    """
+
+    where: NDArray[np.bool_]
+    by: Literal["mean", "median"]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
     """What a source yields, checked when it is built.
 
     ``labels`` names the classes of ``rows.y`` (0 … C-1), or is None for regression. ``keys`` is the natural
     client of each row, or None. ``origin`` says where the rows came from, for error messages. ``reserved`` is true
-    for rows which the source itself sets aside for testing, or None.
+    for rows which the source itself sets aside for testing, or None. ``blanks`` are values still to be filled in, and
+    ``cards`` what is known of clients, by key.
 
     Raises:
         DataError: there are no rows, lengths differ, a value is not finite, or a label is out of range.
@@ -73,6 +84,8 @@ class Dataset:
     origin: str
     keys: NDArray[np.str_] | None = None
     reserved: NDArray[np.bool_] | None = None
+    blanks: Blanks | None = None
+    cards: Mapping[str, Card] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._check_arrays()
@@ -87,7 +100,8 @@ class Dataset:
         if not np.isfinite(self.rows.x).all():
             rows = np.flatnonzero(~np.isfinite(self.rows.x.reshape(len(self.rows), -1)).all(axis=1))
             raise DataError(
-                f"{self.origin}: NaN or infinity in {len(rows)} rows, the first is row {rows[0]}; fill or drop them"
+                f"{self.origin}: NaN or infinity in {len(rows)} rows, the first is row {self._named(rows[0])}; "
+                "fill or drop them"
             )
         self._check_targets()
 
@@ -107,6 +121,9 @@ class Dataset:
             digests += hashed.digest()
         return np.asarray((np.frombuffer(digests, "<u8") >> 11) * 2.0**-53, np.float64)
 
+    def _named(self, row: int) -> str:
+        return f"{row}" if self.keys is None else f"{row} of client {str(self.keys[row])!r}"
+
     def _check_arrays(self) -> None:
         x, y = self.rows.x, self.rows.y
         wanted = np.float32 if self.labels is None else np.int32
@@ -123,15 +140,21 @@ class Dataset:
     def _check_targets(self) -> None:
         targets = self.rows.y
         if self.labels is None:
-            if not np.isfinite(targets).all():
-                raise DataError(f"{self.origin}: NaN or infinity among the targets")
+            wrong = np.flatnonzero(~np.isfinite(targets))
+            if len(wrong):
+                raise DataError(
+                    f"{self.origin}: NaN or infinity among the targets of {len(wrong)} rows, the first is row "
+                    f"{self._named(wrong[0])}"
+                )
         elif len(self.labels) < 2:
             raise DataError(f"{self.origin}: a classifier needs at least 2 classes, got {list(self.labels)}")
-        elif targets.min() < 0 or targets.max() >= len(self.labels):
-            raise DataError(
-                f"{self.origin}: class numbers must lie in 0 … {len(self.labels) - 1}, "
-                f"got {targets.min()} … {targets.max()}"
-            )
+        else:
+            wrong = np.flatnonzero((targets < 0) | (targets >= len(self.labels)))
+            if len(wrong):
+                raise DataError(
+                    f"{self.origin}: class numbers must lie in 0 … {len(self.labels) - 1}, got {targets.min()} … "
+                    f"{targets.max()}; the first is row {self._named(wrong[0])}"
+                )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,8 +18,8 @@ def means(scores: Scores) -> Metrics:
 
 
 def evaluate(engine: Engine, params: Vector, data: Split) -> Metrics:
-    """The model on one set of rows."""
-    return means(engine.score(params, data))
+    """The model on one set of rows; nothing where there are none."""
+    return means(engine.score(params, data)) if len(data) else {}
 
 
 class ByClient(Mapping[str, Metrics]):

@@ -1,58 +1,26 @@
-"""A data set divided between clients and the server, so that no row has two uses."""
+"""The parties with their scaled data, and what the server holds."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import Field, model_validator
 
-from federated.component import Component
-from federated.data import Client, Dataset, Rows, Split, by_key
-from federated.errors import DataError
+from federated.data import Card, Client, Dataset, Rows, Split, by_key
+from federated.division import Holdout, divide, keeps_to_clients
+from federated.filling import filled
 from federated.partitions import Partition
-from federated.randomness import generator
-from federated.scaling import Affine, Scaling
-
-
-class Holdout(Component):
-    """Rows that nobody trains on, as shares, which are met on average.
-
-    ``test`` and ``validation`` are shares of all rows, and the server's: the first measures the final model, the
-    second steers stopping. ``client_test`` is the share of a client's own rows that it only tests on.
-    """
-
-    test: float = Field(default=0.2, gt=0, lt=1)
-    validation: float = Field(default=0.1, gt=0, lt=1)
-    client_test: float = Field(default=0.2, gt=0, lt=1)
-
-    @model_validator(mode="after")
-    def _leave_rows_to_train_on(self) -> Holdout:
-        if self.test + self.validation >= 1:
-            raise ValueError(f"test + validation must be below 1, got {self.test} + {self.validation}")
-        return self
-
-
-class ClientRows(NamedTuple):
-    """Which rows of the data set one client trains and tests on."""
-
-    train: Rows
-    test: Rows
-
-
-class Division(NamedTuple):
-    """Which rows of the data set are whose; every row appears once."""
-
-    test: Rows
-    validation: Rows
-    clients: dict[str, ClientRows]
+from federated.scaling import Affine, AsIs, Scaling
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Federation:
     """The parties and their scaled data; ``labels`` is None for regression.
+
+    ``scaling`` is what the served model repeats. ``own`` is what a client's rows were scaled by, where that is not
+    ``scaling``. ``validation`` may have no rows. ``root`` is what the
+    server trains on, for a rule that goes by it.
 
     ``digests`` has a SHA-256 of the rows that came, by the client whose they are, or of all rows where nobody's name is
     on them. Whoever has a row can find it in them: they are not for others' eyes.
@@ -64,6 +32,8 @@ class Federation:
     labels: tuple[str, ...] | None
     scaling: Affine
     digests: dict[str, str] = field(default_factory=dict)
+    own: Mapping[str, Affine] = field(default_factory=dict)
+    root: Split | None = None
 
     @property
     def inputs(self) -> tuple[int, ...]:
@@ -75,74 +45,56 @@ class Federation:
         """How many classes there are; None for regression."""
         return None if self.labels is None else len(self.labels)
 
+    def as_came(self, client: str, rows: Split) -> Split:
+        """Some of the client's rows with features as they came, up to rounding."""
+        return self.own.get(client, self.scaling).invert(rows)
 
-def divide(dataset: Dataset, partition: Partition, holdout: Holdout, seed: int) -> Division:
-    """Deals every row out, to the server or to one client.
-
-    *Guarantees:* what a row is for, testing or training, follows from its values and the seed alone. Where rows are
-    added no row that was trained on becomes one to test on, though it may change hands; equal rows have one use.
-
-    | where | then |
-    | --- | --- |
-    | chance gives the server's test or validation, or a client's test, no row | the row with the smallest number |
-    | chance gives a client nothing to train on | the row with the largest number, which may be tested on later |
-
-    Raises:
-        DataError: a part would be empty, or the partition cannot be made.
-    """
-    numbers = dataset.numbers(seed)
-    test, validation, rest = _served(numbers, holdout)
-    dealt = partition.split(dataset, np.sort(rest), generator(seed, 0, "partition"))
-    served = holdout.test + holdout.validation
-    below = served + (1 - served) * holdout.client_test
-    clients = {name: _divide_client(name, rows, numbers, below) for name, rows in sorted(dealt.items())}
-    return Division(test, validation, clients)
-
-
-def _served(numbers: NDArray[np.float64], holdout: Holdout) -> tuple[Rows, Rows, Rows]:
-    """The server's test and validation rows, and the others."""
-    for name in ("test", "validation"):
-        share = getattr(holdout, name)
-        if round(share * len(numbers)) == 0:
-            raise DataError(f"holdout.{name}: {share} of {len(numbers)} rows is none; raise it or bring more rows")
-    order = np.argsort(numbers, kind="stable")
-    tests = max(_below(numbers, holdout.test), 1)
-    served = max(_below(numbers, holdout.test + holdout.validation), tests + 1)
-    if served >= len(numbers):
-        raise DataError(f"holdout: test and validation take all {len(numbers)} rows; lower them or bring more rows")
-    return np.sort(order[:tests]), np.sort(order[tests:served]), order[served:]
-
-
-def _divide_client(name: str, rows: Rows, numbers: NDArray[np.float64], below: float) -> ClientRows:
-    if len(rows) < 2:
-        raise DataError(
-            f"partition: client {name!r} has {len(rows)} rows and needs at least 2, "
-            "one to train and one to test on; leave it out or change the partition"
-        )
-    order = rows[np.argsort(numbers[rows], kind="stable")]
-    tests = min(max(_below(numbers[rows], below), 1), len(rows) - 1)
-    return ClientRows(np.sort(order[tests:]), np.sort(order[:tests]))
-
-
-def _below(numbers: NDArray[np.float64], bound: float) -> int:
-    return int(np.count_nonzero(numbers < bound))
+    def with_cards(self, cards: Mapping[str, Card]) -> Federation:
+        """The same parties, of whom more is known."""
+        clients = {
+            name: replace(client, card={**client.card, **cards.get(name, {})}) for name, client in self.clients.items()
+        }
+        return replace(self, clients=clients)
 
 
 def federate(dataset: Dataset, partition: Partition, holdout: Holdout, scaling: Scaling, seed: int) -> Federation:
-    """The parties with their data, scaled by what the training rows say.
+    """The parties with their data: blanks filled, and scaled, by what the training rows say.
 
     Raises:
         DataError: the data cannot be divided like that.
     """
     division = divide(dataset, partition, holdout, seed)
-    affine = scaling.fit([dataset.rows.take(rows.train) for rows in division.clients.values()])
+    rows = filled(dataset, division.train)
+    train = {name: rows.take(part.train) for name, part in division.clients.items()}
+    common, own = scaling.fit(list(train.values())), scaling.fit_each(train)
+    keeps = keeps_to_clients(dataset.keys, {name: part.train for name, part in division.clients.items()})
+    clients = {}
+    for name, part in division.clients.items():
+        affine, card = own.get(name, common), dataset.cards.get(name, {}) if keeps else {}
+        clients[name] = Client(name, affine.apply(train[name]), affine.apply(rows.take(part.test)), card)
+    theirs = own if keeps else {}
+    root = _served(dataset, rows, division.root, common, theirs) if len(division.root) else None
+    return Federation(
+        clients=clients,
+        validation=_served(dataset, rows, division.validation, common, theirs),
+        test=_served(dataset, rows, division.test, common, theirs),
+        labels=dataset.labels,
+        scaling=AsIs().fit(list(train.values())) if own else common,
+        digests=_digests(dataset),
+        own=own,
+        root=root,
+    )
 
-    def part(rows: Rows) -> Split:
-        return affine.apply(dataset.rows.take(rows))
 
-    clients = {name: Client(name, part(rows.train), part(rows.test)) for name, rows in division.clients.items()}
-    served = (part(division.validation), part(division.test))
-    return Federation(clients, *served, dataset.labels, affine, _digests(dataset))
+def _served(dataset: Dataset, rows: Split, places: Rows, common: Affine, own: Mapping[str, Affine]) -> Split:
+    """The server's rows, each scaled by its client's numbers where it has such, by those of all elsewhere."""
+    taken = rows.take(places)
+    scaled = common.apply(taken)
+    if dataset.keys is not None and own:
+        for name, theirs in by_key(dataset.keys[places], dataset.keys).items():
+            if name in own:
+                scaled.x[theirs] = own[name].apply(taken.take(theirs)).x
+    return scaled
 
 
 def _digests(dataset: Dataset) -> dict[str, str]:

@@ -65,7 +65,7 @@ def one_round(
     encoded = [encode(algorithm, number, engine.layers, one) for one in trained]
     usable, left_out = screen(number, [one.update for one in encoded], quorum)
     learnt = {update.client: memory for update, memory in encoded if memory and update.client not in left_out}
-    guided = None if root is None else guide(algorithm, engine, sent, root)
+    guided = guide(algorithm, engine, sent, root) if algorithm.rule.needs_root and root is not None else None
     after, metrics = server_half(algorithm, state, usable, guided)
     metrics |= adversary.census(number, selection.cohort)
     return Passed(after, learnt, selection, usable, left_out, metrics)

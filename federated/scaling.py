@@ -1,9 +1,9 @@
-"""How features are scaled before training; the served model repeats it, so that callers send raw rows."""
+"""How features are scaled before training; the served model repeats what all clients share."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
@@ -34,7 +34,16 @@ class Scaling(Component, ABC):
 
     @abstractmethod
     def fit(self, clients: Sequence[Split]) -> Affine:
-        """The numbers, found from what clients may reveal: counts and sums, no rows."""
+        """The numbers for all, found from what clients may reveal: counts and sums, no rows."""
+
+    def fit_each(self, clients: Mapping[str, Split]) -> dict[str, Affine]:
+        """The numbers that each client scales its own rows by; empty where all scale by those of ``fit``."""
+        return {}
+
+    @property
+    def left_to_callers(self) -> Scaling:
+        """What the served model does not repeat: its callers scale so before they send rows."""
+        return AsIs()
 
 
 def _fill(shape: tuple[int, ...], mean: float, std: float) -> Affine:
@@ -61,21 +70,37 @@ class Divide(Scaling):
 
 
 class Standardize(Scaling):
-    """Features to mean 0 and standard deviation 1 over all clients' training rows.
+    """Features to mean 0 and standard deviation 1 over training rows, those of all clients or the client's own.
 
-    Two exchanges find them: counts and sums, then sums of squared deviations from the common mean. The result
-    is that of the pooled rows. A constant feature is only centred.
+    ``ddof`` is what is taken from the number of rows when squared deviations are averaged. A constant feature is only
+    centred, and so is that of a single row.
+
+    | ``per`` | whose numbers | the served model |
+    | --- | --- | --- |
+    | ``all`` | those of the pooled rows, in two exchanges: counts and sums, then sums of squared deviations from the \
+common mean | repeats them: callers send rows as they come |
+    | ``client`` | each client's own, which stay with it. The server scales a row by its client's numbers; where the \
+partition does not keep to the data's clients, by those of all | leaves it to callers, who scale by their own |
     """
 
     kind: Literal["standardize"] = "standardize"
+    per: Literal["all", "client"] = "all"
+    ddof: Literal[0, 1] = 0
 
     def fit(self, clients: Sequence[Split]) -> Affine:
         count = sum(len(split) for split in clients)
         mean = self._sum(clients, 0.0) / count
-        variance = self._sum(clients, mean, power=2) / count
+        variance = self._sum(clients, mean, power=2) / max(count - self.ddof, 1)
         std = np.sqrt(variance)
         std[std <= 1e-7 * np.abs(mean)] = 1.0
         return Affine(mean.astype(np.float32), std.astype(np.float32))
+
+    def fit_each(self, clients: Mapping[str, Split]) -> dict[str, Affine]:
+        return {name: self.fit([split]) for name, split in clients.items()} if self.per == "client" else {}
+
+    @property
+    def left_to_callers(self) -> Scaling:
+        return self if self.per == "client" else AsIs()
 
     def _sum(self, clients: Sequence[Split], centre: Any, power: int = 1) -> NDArray[np.float64]:
         sums = [((split.x.astype(np.float64) - centre) ** power).sum(axis=0) for split in clients]

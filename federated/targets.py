@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
-import re
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, TypeVar
@@ -12,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field
 
 from federated.errors import PlanError
+from federated.variables import option
 
 Target = Annotated[str, Field(pattern=r"^\w+(\.\w+)*:\w+$", description="your own code, as package.module:name")]
 
@@ -48,17 +47,8 @@ def function(target: str, options: dict[str, Any]) -> Callable[..., Any]:
 
 
 def _from_environment(options: dict[str, Any]) -> dict[str, Any]:
-    """Options written ``${NAME}`` are taken from the environment here and nowhere else, so that secrets stay there."""
-    return {name: _resolved(name, value) for name, value in options.items()}
-
-
-def _resolved(option: str, value: Any) -> Any:
-    found = re.fullmatch(r"\$\{(\w+)\}", value) if isinstance(value, str) else None
-    if found is None:
-        return value
-    if found[1] not in os.environ:
-        raise PlanError(f"option {option}: the environment has no {found[1]}")
-    return os.environ[found[1]]
+    """Options written ``${NAME}`` are taken from the environment when they are used, so that secrets stay there."""
+    return {name: option(name, value) for name, value in options.items()}
 
 
 def _find(target: str) -> Any:

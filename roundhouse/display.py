@@ -20,7 +20,7 @@ from tasks.watching import Watcher
 
 _WIDE = 110  # columns of a terminal that hold a bar beside the numbers
 _MOST_CLIENTS = 30
-_SCORES = ("loss", "accuracy", "mae", "epsilon")
+_SPENT = ("epsilon",)
 
 
 class Display(Watcher, Protocol):
@@ -62,7 +62,8 @@ def round_duration(seconds: float) -> str:
 
 def line(report: RoundReport, rounds: int, pace: str) -> str:
     """A round in one line."""
-    scores = [f"{name} {report.metrics[name]:.4f}" for name in _SCORES if name in report.metrics]
+    spent = {name: report.metrics[name] for name in _SPENT if name in report.metrics}
+    scores = [f"{name} {value:.4f}" for name, value in {**report.scores, **spent}.items()]
     parts = [f"round {report.round}/{rounds}", f"{len(report.cohort)} clients", *scores, pace]
     if report.left_out:
         parts.append(f"left out (NaN or infinity): {', '.join(report.left_out)}")

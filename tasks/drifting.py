@@ -42,8 +42,9 @@ _NOT_COUNTED = "The champion's training never finished, so it did not count its 
 class Drift(BaseModel):
     """How the champion fares on the rows of today.
 
-    ``before`` is its score on the server's ``rows`` (``test``, or ``validation`` where it is not the last version of
-    its training) when it was trained, ``now`` on those of today; ``before`` is None where nobody measured it then.
+    ``before`` is its score on the server's ``rows`` (``test``; or ``validation``, where it is not the last version of
+    its training and there are such) when it was trained, ``now`` on those of today; ``before`` is None where nobody
+    measured it then.
     ``psi`` has each client's largest stability index less what chance gives, ``psi_of_all`` and ``feature`` that of all
     clients and where it is; empty and None where the champion's training left nothing to compare with. ``reasons`` is
     what has moved too far.
@@ -96,7 +97,7 @@ class _Moves(NamedTuple):
 
 def reference_bytes(federation: Federation) -> bytes:
     """Counts of the training rows, as safetensors: what ``measure_drift`` compares with."""
-    parts = [federation.scaling.invert(client.train) for client in federation.clients.values()]
+    parts = [federation.as_came(client.name, client.train) for client in federation.clients.values()]
     known = reference(Standardize().fit(parts), [part.x for part in parts])
     return save({"edges": known.edges, "counts": np.asarray(known.counts, np.int64)})
 
@@ -138,6 +139,8 @@ def _score(library: Library, stored: StoredVersion, parties: Federation) -> _Sco
     final = _final(library, stored)
     if f"test_{metric}" in final:
         rows, before, split = "test", final[f"test_{metric}"], parties.test
+    elif not len(parties.validation):
+        rows, before, split = "test", None, parties.test
     else:  # what its round recorded is its own
         before = stored.record(trusted_keys())["report"]["metrics"].get(metric)
         rows, split = "validation", parties.validation
@@ -157,7 +160,8 @@ def _moves(library: Library, stored: StoredVersion, parties: Federation) -> _Mov
         return _Moves({})
     known = _read(content, stored, int(np.prod(parties.inputs)))
     counts = {
-        name: count(known.edges, concatenate([client.train, client.test]).x) for name, client in parties.clients.items()
+        name: count(known.edges, parties.as_came(name, concatenate([client.train, client.test])).x)
+        for name, client in parties.clients.items()
     }
     everywhere = moved(known.counts, np.sum(list(counts.values()), axis=0))
     worst = int(np.argmax(everywhere))

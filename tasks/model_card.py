@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from federated.component import Metrics, Vector
 from federated.federation import Federation
+from federated.scaling import AsIs
 from tasks.summary import Summary, table
 from tasks.training import RoundReport, Training
 
@@ -20,7 +21,7 @@ def model_card(training: Training, params: Vector, reports: Sequence[RoundReport
         "Quality": _quality(summary),
         "By class": _classes(training, params),
         "Privacy": _privacy(reports[-1]),
-        "Limits": _limits(training.federation),
+        "Limits": _limits(training),
         "Training": _training(training, summary, reports),
         "Clients": _clients(training.federation, summary),
     }
@@ -41,8 +42,16 @@ def _data(training: Training) -> list[str]:
     total = sum(len(client.train) for client in parties.clients.values())
     return [
         f"Source `{training.plan.data.kind}`: {len(parties.clients)} clients with {total:,} training rows; "
-        f"{len(parties.test):,} rows for testing and {len(parties.validation):,} for validation are no client's."
+        f"{_held_out(training)}."
     ]
+
+
+def _held_out(training: Training) -> str:
+    parties, holdout = training.federation, training.plan.holdout
+    if holdout.test == holdout.client_test == "given":
+        steering = f"; {len(parties.validation):,} for validation are no client's" if len(parties.validation) else ""
+        return f"{len(parties.test):,} rows for testing are the clients' own{steering}"
+    return f"{len(parties.test):,} rows for testing and {len(parties.validation):,} for validation are no client's"
 
 
 def _training(training: Training, summary: Summary, reports: Sequence[RoundReport]) -> list[str]:
@@ -91,12 +100,14 @@ def _privacy(last: RoundReport) -> list[str]:
     return [rows + noise]
 
 
-def _limits(parties: Federation) -> list[str]:
-    smallest = min(len(client.test) for client in parties.clients.values())
+def _limits(training: Training) -> list[str]:
+    smallest = min(len(client.test) for client in training.federation.clients.values())
+    left = training.plan.scaling.left_to_callers
+    scaled = "" if isinstance(left, AsIs) else "\n- Takes rows that callers have scaled by their own numbers."
     return [
         "- Measured on rows of the same sources as the training rows; other parties may fare otherwise.\n"
         f"- The smallest client has {smallest} test rows: its own score is a rough one.\n"
-        "- Accepts rows of the shape and meaning that its signature and its source say, and no others."
+        "- Accepts rows of the shape and meaning that its signature and its source say, and no others." + scaled
     ]
 
 

@@ -16,7 +16,6 @@ from pydantic import BaseModel
 from configs.plan import Plan
 from federated.federation import Federation
 from federated.gates import Decision, Scores, judge_all
-from federated.scaling import AsIs
 from tasks.run_keys import require_run_key
 from tasks.signing import trusted_keys
 from tasks.stored import Library, StoredVersion
@@ -77,8 +76,8 @@ def contest(plan: Plan, version: str, run_key: str = "") -> Contest:
 
 
 def raw_federation(plan: Plan) -> Federation:
-    """The parties with rows as they come: registered models scale for themselves."""
-    return plan.model_copy(update={"scaling": AsIs()}).federation()
+    """The parties with rows as callers send them: registered models scale for themselves what callers do not."""
+    return plan.model_copy(update={"scaling": plan.scaling.left_to_callers}).federation()
 
 
 @task(task_run_name="score_version {name}/{version}", cache_policy=NO_CACHE, persist_result=False)

@@ -169,8 +169,8 @@ class _Machine:
         """The round after a state, which another plan may have left; ``memories`` become those after the round."""
         algorithm, engine, clients = self._plan.algorithm, self._engine, self._federation.clients
         before: ServerState = unpack(*pack(state), self.start)
-        quorum, adversary = self._plan.quorum, self._adversary
-        passed = one_round(algorithm, engine, before, clients, memories, quorum, adversary=adversary)
+        quorum, root = self._plan.quorum, self._federation.root
+        passed = one_round(algorithm, engine, before, clients, memories, quorum, root, self._adversary)
         memories |= passed.learnt
         return passed.updates, passed.state
 

@@ -16,7 +16,7 @@ from federated.component import Metrics, Vector
 from federated.errors import InputError, TrainingError
 from federated.evaluation import distribution, evaluate, spread
 from federated.onion import Memory, Trained, encode
-from federated.rounds import Broadcast, ServerState, local_updates, screen, select, server_half
+from federated.rounds import Broadcast, ServerState, broadcast, guide, local_updates, screen, select, server_half
 from federated.selectors import Selection
 from federated.updates import Update
 from tasks.training import At, Contribution, Evaluated, Sealed, Training
@@ -79,14 +79,18 @@ def aggregate_updates(
     training: Training, at: At, state: Sealed[ServerState], updates: Sealed[list[Update]]
 ) -> Sealed[Aggregated]:
     """The server's half of the round, from the updates that are fit to use."""
+    algorithm, root = training.plan.algorithm, training.federation.root
     usable, left_out = screen(at.round, updates.value, training.plan.quorum)
-    next_state, metrics = server_half(training.plan.algorithm, state.value, usable)
+    guided = None
+    if algorithm.rule.needs_root and root is not None:
+        guided = guide(algorithm, training.engine, broadcast(algorithm, state.value), root)
+    next_state, metrics = server_half(algorithm, state.value, usable, guided)
     return Sealed(Aggregated(next_state, metrics | _update_metrics(usable), contributions(usable), left_out))
 
 
 @task(task_run_name="evaluate_model {at}", cache_policy=NO_CACHE, persist_result=False)
 def evaluate_model(training: Training, at: At, params: Vector) -> Sealed[Evaluated]:
-    """The global model on the server's validation rows, and on every client's own test rows."""
+    """The global model on the server's validation rows, if any, and on every client's own test rows."""
     per_client = training.client_tests.evaluate(training.engine, params)
     overall = evaluate(training.engine, params, training.federation.validation)
     overall |= training.adversary.success(training.engine, params, training.federation.validation)

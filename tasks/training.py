@@ -63,7 +63,7 @@ class Span:
 
 
 class Evaluated(NamedTuple):
-    """The global model on the server's validation rows, and on each client's own test rows."""
+    """The global model on the server's validation rows, if any, and on each client's own test rows."""
 
     metrics: Metrics
     spread: tuple[float, ...]
@@ -122,8 +122,16 @@ class RoundReport:
         """Wall-clock time, without registration, which runs beside the next round."""
         return self.metrics["seconds_round"]
 
+    @property
+    def scores(self) -> Metrics:
+        """What was measured on the server's validation rows; where it has none, medians over clients' own test rows."""
+        names = ("loss", "accuracy", "mae")
+        found = {name: self.metrics[name] for name in names if name in self.metrics}
+        medians = {name: f"client_{name}_median" for name in names}
+        return found or {f"median {name}": self.metrics[key] for name, key in medians.items() if key in self.metrics}
+
     def __str__(self) -> str:
-        scores = [f"{name} {self.metrics[name]:.4f}" for name in ("loss", "accuracy", "mae") if name in self.metrics]
+        scores = [f"{name} {value:.4f}" for name, value in self.scores.items()]
         left_out = f", left out {', '.join(self.left_out)} (NaN or infinity)" if self.left_out else ""
         clients = f"{len(self.cohort)} clients" if self.cohort else "too few clients, the model stays as it is"
         parts = [f"round {self.round}: {clients}", *scores, f"{self.seconds:.2f} s{left_out}"]

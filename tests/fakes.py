@@ -9,8 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from federated.component import Vector
 from federated.data import Client, Dataset, Split
+from federated.division import Holdout
 from federated.engine import AS_ASKED, Fitted, Scores, Terms
-from federated.federation import Federation, Holdout, federate
+from federated.federation import Federation, federate
 from federated.local_optimizers import Sgd
 from federated.local_training import LocalTraining
 from federated.partitions import Iid

@@ -7,8 +7,11 @@ shape alone, and no two threads write to the same place, so the bits are the sam
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +22,8 @@ Doubles = NDArray[np.float64]
 """Numbers where float32 would overflow or lose too much."""
 
 _ENTRIES = 1 << 20  # of a block: 4 MiB of float32, 8 of float64
-_NARROWEST, _WIDEST = (
-    1024,
-    16_384,
-)  # columns of a block; a whole one is worth a call of NumPy, and a row fits in a cache
+_NARROWEST, _WIDEST = 1024, 16_384  # columns of a block: worth a call of NumPy, and a row fits in a cache
+_STRIP = 1 << 18  # entries for which a thread is worth its while
 _MOST_THREADS = 8  # each holds a block or two
 
 
@@ -32,17 +33,34 @@ def blocks(rows: int, size: int) -> list[slice]:
     return [slice(start, min(start + width, size)) for start in range(0, size, width)]
 
 
-def each_block(rows: int, size: int, work: Callable[[int, slice], None]) -> None:
-    """Calls ``work`` with the number and the columns of every block, side by side; NumPy lets go of the lock."""
-    parts = blocks(rows, size)
-    threads = min(_cores(), _MOST_THREADS, len(parts))
+def strips(size: int) -> list[slice]:
+    """As many long pieces of a vector as there are threads for it; one where it is short."""
+    count = max(min(_cores(), _MOST_THREADS, size // _STRIP), 1)
+    ends = [size * place // count for place in range(count + 1)]
+    return [slice(start, end) for start, end in pairwise(ends)]
+
+
+@contextmanager
+def side_by_side(tasks: int) -> Iterator[Callable[[Callable[[int], object]], None]]:
+    """Gives what calls a function with 0, 1 … ``tasks`` - 1 in threads; NumPy lets go of the interpreter's lock."""
+    threads = min(_cores(), _MOST_THREADS, tasks)
     if threads <= 1:
-        for number, part in enumerate(parts):
-            work(number, part)
+        yield lambda work: _exhaust(map(work, range(tasks)))
         return
     with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(work, range(len(parts)), parts):
-            pass
+        yield lambda work: _exhaust(pool.map(work, range(tasks)))
+
+
+def _exhaust(results: Iterator[object]) -> None:
+    """Waits for all, and raises what one of them has raised."""
+    deque(results, maxlen=0)
+
+
+def each_block(rows: int, size: int, work: Callable[[int, slice], None]) -> None:
+    """Calls ``work`` with the number and the columns of every block, side by side."""
+    parts = blocks(rows, size)
+    with side_by_side(len(parts)) as each:
+        each(lambda number: work(number, parts[number]))
 
 
 def _cores() -> int:
@@ -105,15 +123,3 @@ def combination(vectors: Sequence[Vector], coefficients: Doubles) -> Vector:
 
     each_block(1, result.size, work)
     return result
-
-
-def gram(vectors: Sequence[Vector]) -> Doubles:
-    """<xᵢ, xⱼ>, shape (rows, rows), in float64: neither large updates overflow nor close ones become the same."""
-    rows, size = len(vectors), vectors[0].size
-    total = np.zeros((rows, rows))
-    for part in blocks(rows, size):
-        block = np.empty((rows, part.stop - part.start))
-        for row, vector in enumerate(vectors):
-            block[row] = vector[part]
-        total += block @ block.T
-    return total

@@ -11,7 +11,8 @@ from pydantic import Field
 
 from federated.component import Step, Vector
 from federated.rules.cohort import deltas, gathered
-from federated.rules.columns import Doubles, by_column, combination, gram
+from federated.rules.columns import Doubles, by_column, combination
+from federated.rules.gram import gram
 from federated.rules.order import middle, ordered
 from federated.rules.rule import Rule
 from federated.updates import Update

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from federated.component import Step, Vector
 from federated.errors import DataError
+from federated.rules.columns import side_by_side, strips
 from federated.rules.rule import Rule
 from federated.updates import Update
 
-_CHUNK = 16_384  # entries: a product of so many stays in a core's cache until it is added
+_CHUNK = 65_536  # entries: a product of so many stays in a core's cache until it is added
 
 EXAMPLES = "examples"
 """What clients are weighed by unless a plan says otherwise: their number of training examples."""
@@ -32,23 +35,31 @@ def _sum(updates: Iterable[Update]) -> tuple[Vector | None, int]:
 
 def _weighted_sum(updates: Iterable[Update], weight: Callable[[Update], float]) -> tuple[Vector | None, float]:
     """Σ wᵢδᵢ and Σ wᵢ, in one pass and one vector of memory; None where there is no update."""
-    total: Vector | None = None
-    weights = 0.0
-    product = np.empty(_CHUNK, np.float32)
-    for update in updates:
-        own = np.float32(weight(update))
-        total = update.delta * own if total is None else _add_product(total, update.delta, own, product)
-        weights += weight(update)
+    stream = iter(updates)
+    update = next(stream, None)
+    if update is None:
+        return None, 0.0
+    weights = weight(update)
+    total = update.delta * np.float32(weights)
+    parts = strips(total.size)
+    products = np.empty((len(parts), min(_CHUNK, total.size)), np.float32)
+    with side_by_side(len(parts)) as each:
+        for update in stream:
+            own = weight(update)
+            each(partial(_add_strip, total, update.delta, np.float32(own), parts, products))
+            weights += own
     return total, weights
 
 
-def _add_product(total: Vector, delta: Vector, weight: np.float32, product: Vector) -> Vector:
-    """``total`` += ``weight`` · ``delta``, chunk by chunk: memory is read and written as often as for a plain sum."""
-    for start in range(0, total.size, _CHUNK):
-        chunk = total[start : start + _CHUNK]
-        part = np.multiply(delta[start : start + _CHUNK], weight, out=product[: chunk.size])
-        np.add(chunk, part, out=chunk)
-    return total
+def _add_strip(
+    total: Vector, delta: Vector, weight: np.float32, parts: Sequence[slice], products: NDArray[np.float32], place: int
+) -> None:
+    """``total`` += ``weight`` · ``delta`` in one strip, chunk by chunk: main memory is used as for a plain sum."""
+    part = parts[place]
+    for start in range(part.start, part.stop, _CHUNK):
+        chunk = slice(start, min(start + _CHUNK, part.stop))
+        product = np.multiply(delta[chunk], weight, out=products[place, : chunk.stop - start])
+        np.add(total[chunk], product, out=total[chunk])
 
 
 class Mean(Rule):

@@ -55,7 +55,6 @@ class Available(Selector):
 
     @property
     def named(self) -> frozenset[str]:
-        """Clients that the plan names."""
         return frozenset(self.clients)
 
     def cohort_size(self, clients: int) -> int:

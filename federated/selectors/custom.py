@@ -29,6 +29,10 @@ class CustomSelector(Selector):
         """The selector that ``target`` names."""
         return build(self.target, Selector, self.options)  # type: ignore[type-abstract]
 
+    @property
+    def named(self) -> frozenset[str]:
+        return self.selector.named
+
     def cohort_size(self, clients: int) -> int:
         return self.selector.cohort_size(clients)
 

@@ -44,6 +44,11 @@ class Selection(NamedTuple):
 class Selector(Component, ABC):
     """Chooses the cohort of a round."""
 
+    @property
+    def named(self) -> frozenset[str]:
+        """The clients that it names."""
+        return frozenset()
+
     @abstractmethod
     def cohort_size(self, clients: int) -> int:
         """How many of ``clients`` take part in a round; on average, rounded up, where chance decides."""

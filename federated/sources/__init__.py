@@ -13,7 +13,7 @@ from federated.sources.images import Images
 from federated.sources.ratings import Ratings
 from federated.sources.source import Source
 from federated.sources.synthetic import Line
-from federated.sources.tables import Csv
+from federated.sources.tables import Csv, Parquet
 from federated.sources.text import Text
 from federated.sources.windows import Windows
 
@@ -30,6 +30,7 @@ __all__ = [
     "Line",
     "Linnerud",
     "Npz",
+    "Parquet",
     "Ratings",
     "Source",
     "Text",
@@ -46,6 +47,7 @@ AnySource = Annotated[
     | Linnerud
     | Line
     | Csv
+    | Parquet
     | Npz
     | Idx
     | Images

@@ -24,6 +24,7 @@ NOT_DECISIVE = {
 DECISIVE = {
     "data": ["data={kind: breast_cancer}", "data={kind: line}", "data={kind: line, seed: 1}"],
     "partition": ["partition.alpha=0.6", "partition.clients=21", "partition={kind: natural}"],
+    "cards": ["cards={client-00: {region: north}}", "cards={client-00: {beds: 80}}"],
     "holdout": ["holdout.test=0.3", "holdout.validation=0.2", "holdout.client_test=0.3"],
     "scaling": ["scaling.by=17", "scaling={kind: as_is}"],
     "model": ["model.hidden=[65]", "model.hidden=[64, 64]", "model={kind: logistic}"],

@@ -26,6 +26,7 @@ NAMED: dict[str, list[dict[str, Any]]] = {
         {"kind": "diabetes"},
         {"kind": "linnerud", "target": "waist"},
         {"kind": "csv", "path": "table.csv", "target": "label"},
+        {"kind": "parquet", "path": "table.parquet", "target": "label"},
         {"kind": "npz", "path": "arrays.npz", "x": "images", "y": "labels", "shape": [28, 28, 1]},
         {"kind": "idx", "path": "data/fashion-mnist"},
         {"kind": "images", "path": "pictures", "size": [32, 32], "colour": "grey", "client": "folder"},
@@ -89,7 +90,7 @@ NAMED: dict[str, list[dict[str, Any]]] = {
         {"kind": "by_size", "cohort": 2},
         {"kind": "round_robin", "cohort": 2},
         {"kind": "power_of_choice", "cohort": 2, "candidates": 4},
-        {"kind": "available", "cohort": 2, "over": 1.3, "clients": {"client-1": {"cycle": 24, "at": [1, 2]}}},
+        {"kind": "available", "cohort": 2, "over": 1.3, "presence": {"probability": 0.5, "cycle": 24, "at": [1, 2]}},
         {"kind": "stratified", "cohort": 2, "tag": "region"},
         {"kind": "custom", "target": "federated.selectors:All"},
     ],
@@ -167,6 +168,7 @@ FITTING = {
     "partition": ["algorithm.select={kind: all}"],
     "algorithm.correction": ["algorithm.transforms=[]"],
     "algorithm.rule": ["quorum=7"],
+    "algorithm.rule.fltrust": ["holdout.root=0.05"],
     "promotion.gates.0": ["promotion.gates=[{kind: schema}]"],
     "attacks.0": ["simulation=true", "attacks=[{kind: sign_flip, count: 1}]"],
 }
@@ -232,7 +234,8 @@ def test_the_table_above_has_every_family_and_every_kind():
 )
 def test_every_kind_can_be_named(path, member):
     override = f"{path}={yaml.safe_dump(member, default_flow_style=True)}"
-    plan = load_plan("quickstart", ["quorum=1", *FITTING.get(path, []), override])
+    fitting = FITTING.get(path, []) + FITTING.get(f"{path}.{member['kind']}", [])
+    plan = load_plan("quickstart", ["quorum=1", *fitting, override])
     found = values(plan, path).model_dump(mode="json")
     assert member.items() <= found.items()
     assert Plan.model_validate(plan.model_dump(mode="json")) == plan

@@ -20,8 +20,8 @@ UNKNOWN_KINDS = [
     (
         "data.kind=digit",
         "data",
-        "'digits', 'breast_cancer', 'iris', 'wine', 'diabetes', 'linnerud', 'line', 'csv', 'npz', 'idx', 'images', "
-        "'windows', 'ratings', 'text', 'custom', 'keras'",
+        "'digits', 'breast_cancer', 'iris', 'wine', 'diabetes', 'linnerud', 'line', 'csv', 'parquet', 'npz', 'idx', "
+        "'images', 'windows', 'ratings', 'text', 'custom', 'keras'",
     ),
     (
         "partition.kind=dirichelt",
@@ -34,7 +34,11 @@ UNKNOWN_KINDS = [
         "model",
         "'linear', 'logistic', 'mlp', 'cnn', 'resnet', 'lstm', 'gru', 'recommender', 'saved', 'custom'",
     ),
-    ("algorithm.select.kind=some", "algorithm.select", "'all', 'uniform'"),
+    (
+        "algorithm.select.kind=some",
+        "algorithm.select",
+        "'all', 'uniform', 'poisson', 'by_size', 'round_robin', 'power_of_choice', 'available', 'stratified', 'custom'",
+    ),
     (
         "algorithm.rule.kind=average",
         "algorithm.rule",
@@ -42,7 +46,11 @@ UNKNOWN_KINDS = [
         "'geometric_median', 'centered_clip', 'fltrust', 'norm_bounded_mean', 'qfedavg', 'custom'",
     ),
     ("algorithm.server.kind=adamw", "algorithm.server", "'sgd', 'momentum', 'adagrad', 'adam', 'yogi'"),
-    ("algorithm.transforms.0.kind=cilp", "algorithm.transforms.0", "'clip', 'clip_elements'"),
+    (
+        "algorithm.transforms.0.kind=cilp",
+        "algorithm.transforms.0",
+        "'clip', 'clip_layers', 'clip_elements', 'top_k', 'random_k', 'quantise', 'rotate', 'sign'",
+    ),
     (
         "algorithm.local.optimizer.kind=sdg",
         "algorithm.local.optimizer",
@@ -134,7 +142,25 @@ def test_a_field_that_is_like_no_other_is_told_them_all(override, message):
         ),
         ("data.kind=csv", "data.csv.path: is required\ndata.csv.target: is required"),
         ("partition={kind: iid}", "partition.iid.clients: is required"),
-        ("holdout.test=0.95", "holdout: test + validation must be below 1, got 0.95 + 0.1"),
+        ("holdout.test=0.95", "holdout: test + validation + root must be below 1, got 0.95 + 0.1 + 0.0"),
+        ("holdout.test=1.5", "holdout.test.number: input should be less than 1, got 1.5"),
+        ("holdout.client_test=givne", "holdout.client_test.word: input should be 'given', got 'givne'"),
+        (
+            "data={kind: csv, path: t.csv, target: y, missing: meen}",
+            "data.csv.missing.word: input should be 'refuse', 'drop', 'mean' or 'median', got 'meen'",
+        ),
+        (
+            "data={kind: csv, path: '{client}.csv', target: y, client: site}",
+            "data.csv: whose a row is, is said by {client} in every path, or by a column called client, not by both",
+        ),
+        (
+            "data={kind: csv, path: t.csv, target: y, target_above: 1, task: regression}",
+            "data.csv: target_above makes classes; leave task: classification, or leave it out",
+        ),
+        (
+            "data={kind: csv, path: t.csv, target: y, task: regression, split: {test: 0.3, seed: 1, stratify: always}}",
+            "data.csv: split.stratify: always goes by classes, and a regression has none; use never",
+        ),
         (
             "stop={metric: accuracy, at_most: 1}",
             "stop: larger is better for accuracy: use at_least, not at_most",
@@ -312,6 +338,42 @@ def test_a_stop_that_looks_at_evaluated_rounds_is_refused_where_none_is(stop):
     )
     load_plan("quickstart", ["evaluate_every=0", "stop={minutes: 5}"])
     load_plan("quickstart", ["evaluate_every=5", f"stop={stop}"])
+
+
+@pytest.mark.parametrize("stop", ["{metric: accuracy, at_least: 0.9}", "{at_most: 0.1}", "{patience: 3, minutes: 5}"])
+def test_a_stop_that_looks_at_validation_rows_is_refused_where_there_are_none(stop):
+    assert refusal("quickstart", "holdout.validation=0", f"stop={stop}") == (
+        "stop: at_least, at_most and patience look at the server's validation rows, and holdout.validation: 0 leaves "
+        "none; hold some out, or stop by minutes alone"
+    )
+    load_plan("quickstart", ["holdout.validation=0", "stop={minutes: 5}"])
+    load_plan("quickstart", ["holdout.validation=0", "stop=null"])
+
+
+def test_a_retention_of_the_best_is_refused_where_no_validation_rows_tell_which_is():
+    assert refusal("quickstart", "holdout.validation=0", "stop=null", "retention={kind: best}") == (
+        "retention.best: goes by the server's validation rows, and holdout.validation: 0 leaves none; "
+        "hold some out, or use another policy"
+    )
+    load_plan("quickstart", ["holdout.validation=0", "stop=null", "retention={kind: promoted}"])
+
+
+@pytest.mark.parametrize(
+    ("client", "hint"),
+    [("Client-07", "did you mean 'client-07'?"), ("ward", "there are client-00, client-01, client-02, client-03, ")],
+)
+def test_a_card_of_a_client_that_is_not_there_is_refused(client, hint):
+    plan = load_plan("quickstart", [f"cards={{client-01: {{beds: 80}}, {client}: {{beds: 3}}}}"])
+    with pytest.raises(PlanError) as raised:
+        plan.federation()
+    assert str(raised.value).startswith(f"cards: there is no client {client!r}; {hint}")
+
+
+def test_a_card_says_what_the_plan_says_of_a_client():
+    plan = load_plan("quickstart", ["cards={client-01: {beds: 80, region: north}}"])
+    clients = plan.federation().clients
+    assert clients["client-01"].card == {"beds": 80.0, "region": "north"}
+    assert {name for name, client in clients.items() if client.card} == {"client-01"}
 
 
 @pytest.mark.parametrize(("field", "least"), [("evaluate_every", 0), ("commit_every", 1)])

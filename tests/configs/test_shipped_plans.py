@@ -6,13 +6,15 @@ import pytest
 
 from configs.loading import SHIPPED, load_plan, shipped
 from configs.plan import Plan
+from federated.errors import PlanError
 
-RUNNABLE = [name for name in shipped() if name != "csv-template"]  # the template names no table
+PAPERS = [name for name in shipped() if name.startswith("papers/")]
+RUNNABLE = [name for name in shipped() if name not in ("csv-template", *PAPERS)]  # the template names no table
 
 
 @pytest.mark.parametrize("name", shipped())
 def test_a_shipped_plan_is_called_as_its_file(name):
-    assert load_plan(name).name == name
+    assert load_plan(name).name == name.rpartition("/")[2]
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -30,10 +32,17 @@ def test_a_shipped_plan_finds_its_data(name):
     assert plan.model.parameters(federation.inputs, federation.classes) > 0
 
 
+@pytest.mark.parametrize("name", PAPERS)
+def test_a_papers_plan_says_which_variable_leads_to_its_data(name, monkeypatch):
+    monkeypatch.delenv("ROUNDHOUSE_DATA", raising=False)
+    with pytest.raises(PlanError, match=r"^data\.\w+\.path: the environment has no ROUNDHOUSE_DATA; set it"):
+        load_plan(name).federation()
+
+
 def test_every_plan_in_the_folder_is_shipped():
-    files = {path.name for path in SHIPPED.iterdir() if path.suffix in (".yaml", ".yml")}
+    files = {str(path.relative_to(SHIPPED)) for path in SHIPPED.rglob("*") if path.suffix in (".yaml", ".yml")}
     assert files == {f"{name}.yaml" for name in shipped()}
-    assert "quickstart" in shipped()
+    assert {"quickstart", "papers/fed-heart"} <= shipped().keys()
 
 
 def test_a_plan_is_also_found_by_its_path(tmp_path: Path):

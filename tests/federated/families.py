@@ -90,6 +90,7 @@ from federated.sources import (
     Line,
     Linnerud,
     Npz,
+    Parquet,
     Ratings,
     Text,
     Windows,
@@ -176,7 +177,7 @@ PARTITIONS = (
     Labels(clients=4, labels_each=2),
     Features(clients=3, alpha=0.3),
 )
-SCALINGS = (AsIs(), Divide(by=16), Standardize())
+SCALINGS = (AsIs(), Divide(by=16), Standardize(), Standardize(per="client", ddof=1))
 SOURCES_WITHOUT_A_FILE = (
     Digits(),
     BreastCancer(),
@@ -190,6 +191,7 @@ SOURCES_WITHOUT_A_FILE = (
 SOURCES = (
     *SOURCES_WITHOUT_A_FILE,
     Csv(path="table.csv", target="y"),
+    Parquet(path=("a.parquet", "b.parquet"), target="y", target_above=0.5, missing=0.0),
     Npz(path="arrays.npz", shape=(28, 28, 1), keys="site"),
     Idx(path="mnist", names=("no", "yes")),
     Images(path="pictures", size=(32, 48), client="folder"),

@@ -56,6 +56,26 @@ def test_as_many_client_keys_as_rows() -> None:
         dataset([[0], [1]], [0, 1], keys=np.array(["a"]))
 
 
+def test_as_many_marks_of_reserved_rows_as_rows() -> None:
+    rows = Split(np.zeros((2, 1), np.float32), np.array([0, 1], np.int32))
+    with pytest.raises(DataError, match=r"data\.mine: 2 rows but 3 marks of reserved rows"):
+        Dataset(rows, NAMES, "data.mine", reserved=np.zeros(3, np.bool_))
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "labels", "expected"),
+    [
+        ([[0], [np.nan], [0]], [0, 1, 0], NAMES, r"in 1 rows, the first is row 1 of client 'b'; fill or drop them"),
+        ([[0], [0], [0]], [0, 1, np.nan], None, r"targets of 1 rows, the first is row 2 of client 'c'"),
+        ([[0], [0], [0]], [0, 7, 0], NAMES, r"must lie in 0 … 1, got 0 … 7; the first is row 1 of client 'b'"),
+    ],
+    ids=["features", "targets", "labels"],
+)
+def test_a_bad_row_is_told_with_its_client(x, y, labels, expected) -> None:
+    with pytest.raises(DataError, match=expected):
+        dataset(x, y, labels, np.array(["a", "b", "c"]))
+
+
 def test_no_rows_are_refused() -> None:
     with pytest.raises(DataError, match=r"data\.mine: there are no rows"):
         dataset(np.zeros((0, 2)), [])

@@ -23,6 +23,11 @@ def test_a_model_is_measured_by_the_mean_over_the_rows() -> None:
     assert metrics["mae"] == pytest.approx(np.mean(np.abs(errors)), rel=1e-5)
 
 
+def test_no_rows_give_no_numbers() -> None:
+    nothing = line_split(20).take(np.array([], np.int64))
+    assert evaluate(FakeEngine(), np.array([2.0, 1.0], np.float32), nothing) == {}
+
+
 def test_scoring_all_clients_at_once_equals_scoring_each() -> None:
     engine, params = FakeEngine(), np.array([1.0, 0.0], np.float32)
     clients = [line_client(name, seed=seed, slope=seed) for seed, name in enumerate("cab")]

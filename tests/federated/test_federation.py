@@ -10,8 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from federated.data import Dataset, Split
+from federated.division import Holdout, divide
 from federated.errors import DataError
-from federated.federation import Holdout, divide, federate
+from federated.federation import federate
 from federated.partitions import Dirichlet, Iid, Natural, Partition, Shares
 from federated.scaling import AsIs, Standardize
 from tests.fakes import small_dataset
@@ -24,7 +25,7 @@ each_partition = pytest.mark.parametrize("partition", PARTITIONS, ids=repr)
 
 def parts_of(division) -> list[np.ndarray]:
     clients = [rows for client in division.clients.values() for rows in client]
-    return [division.test, division.validation, *clients]
+    return [division.test, division.validation, division.root, *clients]
 
 
 @each_partition
@@ -32,7 +33,7 @@ def parts_of(division) -> list[np.ndarray]:
 def test_every_row_has_exactly_one_use(partition, seed) -> None:
     parts = parts_of(divide(DATASET, partition, Holdout(), seed))
     np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(len(DATASET.rows)))
-    assert min(map(len, parts)) >= 1
+    assert [len(part) for part in parts if len(part) == 0] == [0]  # root rows, which nobody asked for
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -164,10 +165,19 @@ def test_a_holdout_of_everything_is_refused() -> None:
         Holdout(test=0.7, validation=0.3)
 
 
+@pytest.mark.parametrize("name", ["test", "client_test"])
 @pytest.mark.parametrize("share", [0, 1, -0.1])
-def test_a_share_lies_between_nothing_and_everything(share) -> None:
+def test_a_share_lies_between_nothing_and_everything(name, share) -> None:
     with pytest.raises(ValidationError, match="than"):
-        Holdout(client_test=share)
+        Holdout(**{name: share})
+
+
+def test_a_client_may_have_rows_of_one_class_alone() -> None:
+    keys = np.array([f"only-{label}" for label in DATASET.rows.y])
+    federation = federate(replace(DATASET, keys=keys), Natural(), Holdout(), Standardize(), 0)
+    assert {name: set(client.train.y) for name, client in federation.clients.items()} == {
+        f"only-{label}": {label} for label in range(3)
+    }
 
 
 def test_a_client_with_one_row_is_refused_by_name() -> None:
@@ -268,3 +278,174 @@ def test_all_parts_are_scaled_by_the_same_numbers() -> None:
     train = np.concatenate([client.train.x for client in scaled.clients.values()])
     assert train.mean() == pytest.approx(0, abs=1e-6)
     assert train.std() == pytest.approx(1, rel=1e-6)
+
+
+# Rows that the data set aside
+
+RESERVED = replace(DATASET, reserved=np.arange(120) % 10 == 4)
+ASIDE = np.flatnonzero(RESERVED.reserved)
+GIVEN = Holdout(test="given", validation=0, client_test="given")
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("validation", [0, 0.2])
+def test_rows_set_aside_are_the_servers_test_rows_and_all_others_are_dealt(validation, seed) -> None:
+    division = divide(RESERVED, Iid(clients=4), Holdout(test="given", validation=validation), seed)
+    np.testing.assert_array_equal(division.test, ASIDE)
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts_of(division))), np.arange(120))
+    assert len(division.validation) == pytest.approx(108 * validation, abs=15)
+
+
+@pytest.mark.parametrize("test", ["given", 0.2])
+def test_rows_set_aside_are_their_clients_test_rows(test) -> None:
+    division = divide(RESERVED, Natural(), Holdout(test=test, client_test="given"), 0)
+    for name, rows in division.clients.items():
+        assert {*DATASET.keys[rows.train], *DATASET.keys[rows.test]} == {name}
+    np.testing.assert_array_equal(np.sort(np.concatenate([rows.test for rows in division.clients.values()])), ASIDE)
+    assert not {*division.train, *division.validation} & {*ASIDE, *division.test}
+
+
+def test_where_both_tests_are_given_the_server_tests_on_all_clients_test_rows() -> None:
+    division = divide(RESERVED, Natural(), GIVEN, 0)
+    np.testing.assert_array_equal(division.test, ASIDE)
+    assert len(division.validation) == 0
+    np.testing.assert_array_equal(np.sort(np.concatenate([division.test, division.train])), np.arange(120))
+
+
+def test_a_split_that_is_given_is_the_same_for_every_seed() -> None:
+    first, other = (parts_of(divide(RESERVED, Natural(), GIVEN, seed)) for seed in (0, 1))
+    for left, right in zip(first, other, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_shares_of_rows_that_are_not_set_aside_do_not_change_with_those_that_are() -> None:
+    """The same rows alone are divided alike."""
+    rest = np.flatnonzero(~RESERVED.reserved)
+    alone = replace(DATASET, rows=DATASET.rows.take(rest), keys=DATASET.keys[rest])
+    both = divide(RESERVED, Natural(), Holdout(test=0.2, client_test="given"), 0)
+    np.testing.assert_array_equal(both.test, rest[divide(alone, Natural(), Holdout(), 0).test])
+    np.testing.assert_array_equal(both.validation, rest[divide(alone, Natural(), Holdout(), 0).validation])
+
+
+@each_partition
+def test_without_validation_all_other_rows_are_dealt(partition) -> None:
+    division = divide(DATASET, partition, Holdout(validation=0), 0)
+    np.testing.assert_array_equal(division.test, divide(DATASET, partition, Holdout(), 0).test)
+    assert len(division.validation) == 0
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts_of(division))), np.arange(120))
+
+
+def test_a_federation_without_validation_rows_has_an_empty_split_of_the_right_shape() -> None:
+    validation = federate(DATASET, Natural(), Holdout(validation=0), Standardize(), 0).validation
+    assert (validation.x.shape, validation.y.shape) == ((0, 1), (0,))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "partition", "holdout", "expected"),
+    [
+        (RESERVED, Natural(), Holdout(), r"^holdout: data\.small sets 12 rows aside .* use test: given, client_test"),
+        (DATASET, Natural(), GIVEN, r"^holdout\.test: data\.small sets no rows aside for testing; give a share"),
+        (DATASET, Natural(), Holdout(client_test="given"), r"^holdout\.client_test: data\.small sets no rows aside"),
+        (RESERVED, Iid(clients=3), GIVEN, r"^holdout\.client_test: .* the partition makes others; use partition: "),
+        (replace(RESERVED, keys=None), Iid(clients=3), GIVEN, r"^holdout\.client_test: .* does not say whose rows"),
+        (replace(DATASET, reserved=np.ones(120, np.bool_)), Natural(), GIVEN, r"all 120 rows are set aside"),
+        (
+            replace(RESERVED, keys=np.where(np.arange(120) == 4, "lonely", DATASET.keys)),
+            Natural(),
+            GIVEN,
+            r"client 'lonely' has no rows to train on; leave it out or give a share",
+        ),
+        (
+            replace(RESERVED, keys=np.where(np.arange(120) == 5, "eager", DATASET.keys)),
+            Natural(),
+            GIVEN,
+            r"client 'eager' has no rows set aside to test on; leave it out or give a share",
+        ),
+    ],
+)
+def test_a_given_split_that_does_not_fit_is_told(dataset, partition, holdout, expected) -> None:
+    with pytest.raises(DataError, match=expected):
+        divide(dataset, partition, holdout, 0)
+
+
+def test_marks_of_which_none_is_set_are_as_good_as_none() -> None:
+    unmarked = divide(replace(DATASET, reserved=np.zeros(120, np.bool_)), Natural(), Holdout(), 0)
+    for left, right in zip(parts_of(unmarked), parts_of(divide(DATASET, Natural(), Holdout(), 0)), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+# Scaling by a client's own numbers
+
+OWN = Standardize(per="client", ddof=1)
+
+
+@pytest.mark.parametrize("holdout", [Holdout(), GIVEN], ids=["shares", "given"])
+def test_every_row_is_scaled_by_the_training_rows_of_its_client(holdout) -> None:
+    dataset = RESERVED if holdout is GIVEN else DATASET
+    division, federation = divide(dataset, Natural(), holdout, 0), federate(dataset, Natural(), holdout, OWN, 0)
+    x, keys = DATASET.rows.x.astype(float), DATASET.keys
+    scaled = np.empty_like(x)
+    for name, rows in division.clients.items():
+        own = x[rows.train]
+        scaled[keys == name] = (x[keys == name] - own.mean(axis=0)) / own.std(axis=0, ddof=1)
+        np.testing.assert_allclose(federation.clients[name].train.x, scaled[rows.train], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(federation.clients[name].test.x, scaled[rows.test], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(federation.test.x, scaled[division.test], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(federation.validation.x, scaled[division.validation], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("keys", [None, DATASET.keys, np.array(["client-0", "client-1"] * 60)], ids=repr)
+def test_the_servers_rows_are_scaled_by_all_where_the_partition_makes_its_own_clients(keys) -> None:
+    """A client that is called like a key need not have its rows."""
+    dataset, partition = replace(DATASET, keys=keys), Iid(clients=2)
+    own = federate(dataset, partition, Holdout(), OWN, 0)
+    common = federate(dataset, partition, Holdout(), Standardize(ddof=1), 0)
+    np.testing.assert_array_equal(own.test.x, common.test.x)
+    np.testing.assert_array_equal(own.validation.x, common.validation.x)
+
+
+def test_a_served_model_repeats_what_clients_share_and_nothing_of_their_own() -> None:
+    own = federate(DATASET, Natural(), Holdout(), OWN, 0)
+    np.testing.assert_array_equal(own.scaling.mean, 0)
+    np.testing.assert_array_equal(own.scaling.std, 1)
+    assert own.own.keys() == own.clients.keys()
+    common = federate(DATASET, Natural(), Holdout(), Standardize(ddof=1), 0)
+    assert (common.scaling.std > 1, common.own) == (True, {})
+
+
+@pytest.mark.parametrize("scaling", SCALINGS, ids=repr)
+def test_a_clients_rows_can_be_had_as_they_came(scaling) -> None:
+    scaled, raw = (federate(DATASET, Natural(), Holdout(), how, 0) for how in (scaling, AsIs()))
+    for name, client in scaled.clients.items():
+        np.testing.assert_allclose(
+            scaled.as_came(name, client.train).x, raw.clients[name].train.x, rtol=1e-5, atol=1e-4
+        )
+
+
+@pytest.mark.usefixtures("numbered")
+def test_rows_held_out_do_not_move_a_clients_own_numbers() -> None:
+    division = divide(DATASET, Natural(), Holdout(), 0)
+    tests = [client.test for client in division.clients.values()]
+    held_out = np.concatenate([division.test, division.validation, *tests])
+    before, after = (federate(dataset, Natural(), Holdout(), OWN, 0).own for dataset in (DATASET, changed(held_out)))
+    for name, affine in before.items():
+        np.testing.assert_array_equal(affine.mean, after[name].mean)
+        np.testing.assert_array_equal(affine.std, after[name].std)
+
+
+# What is known of clients
+
+
+def test_clients_carry_the_cards_that_the_data_have_of_them_and_what_is_added() -> None:
+    carded = replace(DATASET, cards={"site-0": {"beds": 80.0, "region": "north"}, "elsewhere": {"beds": 1.0}})
+    federation = federate(carded, Natural(), Holdout(), AsIs(), 0)
+    assert federation.clients["site-0"].card == {"beds": 80.0, "region": "north"}
+    assert federation.clients["site-1"].card == {}
+    told = federation.with_cards({"site-0": {"beds": 90.0}, "site-1": {"region": "south"}})
+    assert told.clients["site-0"].card == {"beds": 90.0, "region": "north"}
+    assert told.clients["site-1"].card == {"region": "south"}
+
+
+def test_cards_of_the_datas_clients_are_not_those_of_a_partitions() -> None:
+    carded = replace(DATASET, cards={"client-0": {"beds": 80.0}})
+    assert federate(carded, Iid(clients=2), Holdout(), AsIs(), 0).clients["client-0"].card == {}

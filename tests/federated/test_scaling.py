@@ -96,3 +96,36 @@ def test_a_feature_that_is_constant_but_for_rounding_is_only_centred() -> None:
 def test_dividing_by_nothing_or_less_is_refused(by) -> None:
     with pytest.raises(ValueError, match="greater than 0"):
         Divide(by=by)
+
+
+@pytest.mark.parametrize("ddof", [0, 1])
+def test_a_clients_own_numbers_are_numpys_of_its_rows_alone(ddof) -> None:
+    splits = dict(zip("abc", clients(), strict=True))
+    own = Standardize(per="client", ddof=ddof).fit_each(splits)
+    assert own.keys() == splits.keys()
+    for name, split in splits.items():
+        x = split.x[:, :3].astype(float)
+        np.testing.assert_allclose(own[name].mean[:3], np.mean(x, axis=0), rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(own[name].std[:3], np.std(x, axis=0, ddof=ddof), rtol=1e-6)
+        assert own[name].std[3] == 1  # constant
+
+
+def test_one_degree_less_is_taken_once_from_all_rows_together() -> None:
+    splits = clients()
+    affine = Standardize(ddof=1).fit(splits)
+    np.testing.assert_allclose(affine.std[:3], pooled(splits).astype(float).std(axis=0, ddof=1)[:3], rtol=1e-6)
+
+
+@pytest.mark.parametrize("ddof", [0, 1])
+def test_a_client_of_one_row_is_only_centred(ddof) -> None:
+    row = clients()[0].take(np.array([0]))
+    affine = Standardize(per="client", ddof=ddof).fit_each({"a": row})["a"]
+    np.testing.assert_array_equal(affine.std, 1)
+    np.testing.assert_array_equal(affine.apply(row).x, 0)
+
+
+@each_scaling
+def test_what_clients_do_not_share_is_left_to_callers(scaling) -> None:
+    """A served model repeats the numbers of all, or leaves all of it to its callers."""
+    own = scaling.fit_each({"a": clients()[0]})
+    assert scaling.left_to_callers == (scaling if own else AsIs())

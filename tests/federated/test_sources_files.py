@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from federated.data import Dataset, Split
 from federated.errors import DataError
-from federated.sources import Csv, Idx, Images, Npz, Ratings, Source, Text, Windows
+from federated.sources import Csv, Idx, Images, Npz, Parquet, Ratings, Source, Text, Windows
 from federated.sources.reading import content, files, hint, table
 from tests.federated.families import SOURCES, SOURCES_WITHOUT_A_FILE
 from tests.federated.idx_files import packed_idx
@@ -21,6 +22,11 @@ from tests.federated.idx_files import packed_idx
 def csv_file(folder: Path) -> Source:
     (folder / "t.csv").write_text("a,y\n1,no\n2,yes\n")
     return Csv(path=folder / "t.csv", target="y")
+
+
+def parquet_file(folder: Path) -> Source:
+    pd.DataFrame({"a": [1, 2], "y": ["no", "yes"]}).to_parquet(folder / "t.parquet")
+    return Parquet(path=folder / "t.parquet", target="y")
 
 
 def npz_file(folder: Path) -> Source:
@@ -58,6 +64,7 @@ def play_file(folder: Path) -> Source:
 
 WRITERS = {
     Csv: csv_file,
+    Parquet: parquet_file,
     Npz: npz_file,
     Idx: idx_files,
     Images: picture_files,

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 
 def environment(home: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -42,6 +43,8 @@ def roundhouse(
 class Running:
     """The command while it runs, with what it has printed so far in a file."""
 
+    started: ClassVar[list[subprocess.Popen[bytes]]] = []
+
     def __init__(self, home: Path, *arguments: str, extra: Mapping[str, str] | None = None) -> None:
         self._log = home.parent / f"{uuid.uuid4()}.log"
         with self._log.open("w") as log:
@@ -51,7 +54,9 @@ class Running:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_hears_ctrl_c,
             )
+        self.started.append(self.process)
 
     @property
     def printed(self) -> str:
@@ -67,6 +72,11 @@ class Running:
         """Sends a signal as a terminal or a kill would; gives the exit code."""
         self.process.send_signal(number)
         return self.process.wait(timeout=180)
+
+
+def _hears_ctrl_c() -> None:
+    """As in a terminal, also where the tests themselves were started in the background, deaf to it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def wait_until(true: Callable[[], bool], seconds: float) -> None:

@@ -31,7 +31,7 @@ from tests.fakes import FakeEngine, line_federation, plain_sgd
 from tests.federated.families import RULES, SERVER_OPTIMIZERS, TRANSFORMS, USER_CODE
 
 KEY, OTHER_KEY = (Signer(Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32)) for seed in (1, 2))
-ENGINE, FEDERATION = FakeEngine(statistics=2), line_federation(clients=5)
+ENGINE, FEDERATION = FakeEngine(statistics=2), line_federation(clients=9)
 ALGORITHM = Algorithm(seed=3, select=Uniform(cohort=3), local=plain_sgd(), transforms=(Clip(norm=0.5),))
 ROUNDS = 5
 
@@ -77,7 +77,7 @@ STATEFUL = ALGORITHM.model_copy(
 )
 ALGORITHMS = [
     STATEFUL,
-    *(ALGORITHM.model_copy(update={"rule": rule}) for rule in RULES),
+    *(ALGORITHM.model_copy(update={"rule": rule, "select": Uniform(cohort=max(3, rule.least))}) for rule in RULES),
     *(ALGORITHM.model_copy(update={"transforms": (layer,)}) for layer in TRANSFORMS),
     *(ALGORITHM.model_copy(update={"server": optimizer}) for optimizer in SERVER_OPTIMIZERS),
 ]
@@ -90,7 +90,8 @@ def engine_of(algorithm: Algorithm) -> FakeEngine:
 
 def next_state(state: ServerState, algorithm: Algorithm = STATEFUL) -> ServerState:
     """One plain round."""
-    return one_round(algorithm, engine_of(algorithm), state, FEDERATION.clients, {}).state
+    root = FEDERATION.validation  # as if they were the server's to train on
+    return one_round(algorithm, engine_of(algorithm), state, FEDERATION.clients, {}, root=root).state
 
 
 def bits(state: ServerState) -> tuple[str, bytes]:
@@ -105,7 +106,7 @@ def opened(url: Any, signer: Signer = KEY) -> Journal:
 
 def taken_up(journal: Journal, algorithm: Algorithm = STATEFUL) -> ServerState:
     """The state to go on from, in a new training or an old one."""
-    start = initial_state(algorithm, engine_of(algorithm), 5)
+    start = initial_state(algorithm, engine_of(algorithm), 9)
     if not journal.is_new:
         return journal.resume(start)
     journal.commit(start, {"identity": {"plan": "first"}})

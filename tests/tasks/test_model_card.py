@@ -13,8 +13,9 @@ from configs.loading import load_plan
 from configs.plan import Plan
 from federated.component import Metrics, Vector
 from federated.data import Split
+from federated.division import Holdout
 from federated.engine import Scores
-from federated.federation import Federation, Holdout, federate
+from federated.federation import Federation, federate
 from federated.partitions import Natural
 from federated.scaling import AsIs
 from flows.retrain import retrain
