@@ -4,7 +4,7 @@ export PYTHONDONTWRITEBYTECODE :=
 unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 
-.PHONY: train test up lint bench chaos lock
+.PHONY: train test up lint bench robustness chaos lock
 
 train: .venv/installed
 	@$(BIN)/roundhouse train quickstart
@@ -23,6 +23,10 @@ lint: .venv/installed-dev
 # About twenty minutes, alone on the machine. Flower, which it measures too, has an environment of its own.
 bench: .venv/installed-dev .venv-flower/installed
 	$(BIN)/python -m benchmarks
+
+# Every aggregation rule under every attack: writes docs/robustness.md. About five minutes.
+robustness: .venv/installed-dev
+	$(BIN)/python -m benchmarks.robustness
 
 # Kills trainings and servers at named points, and looks that nothing was lost or done twice. Minutes.
 chaos: .venv/installed-dev

@@ -40,8 +40,8 @@ def test_a_backdoor_opens_under_the_mean_and_stays_shut_under_multi_krum(cells: 
 
 @pytest.mark.parametrize("partition", PARTITIONS)
 def test_every_cell_is_a_plan_that_fits_its_parties(partition: str) -> None:
-    federation = plan_of(PARTITIONS[partition], RULES["mean"], ATTACKS["none"], 1).federation()
     for rule in RULES.values():
+        federation = plan_of(PARTITIONS[partition], rule, ATTACKS["none"], 1).federation()
         for attack in ATTACKS.values():
             plan = plan_of(PARTITIONS[partition], rule, attack, 1)
             liars = plan.adversary(federation).attackers(1, federation.clients)
@@ -52,6 +52,6 @@ def test_every_cell_is_a_plan_that_fits_its_parties(partition: str) -> None:
 def test_the_page_says_what_was_run() -> None:
     text = page([])
     for rule in RULES.values():
-        assert f"`{rule}`" in text
+        assert f"`{' '.join(rule)}`" in text
     assert "seeds 1, 2, 3" in text
     assert (str(Cell(0.956, 0.5)), str(Cell(0.12, None))) == ("95.6 / 50.0", "12.0")
