@@ -14,7 +14,7 @@ from federated.updates import Update
 
 
 class Alie(Attack):
-    """μ - zσ in every coordinate: "a little is enough", near enough to pass (Baruch et al. 2019, algorithm 3).
+    """μ - zσ in every coordinate: "a little is enough", near enough to pass (Baruch et al. 2019).
 
     μ and σ are the honest updates' mean and standard deviation, z is ``deviations``; null is the paper's z_max, with
     which a majority can form around the lie: the largest z with Φ(z) < (N - f - s) / (N - f), where s = ⌊N/2 + 1⌋ - f
@@ -39,9 +39,10 @@ class Alie(Attack):
 
 
 class InnerProduct(Attack):
-    """The honest mean times -``factor``, so that a step goes the wrong way (Xie et al. 2020, section 4).
+    """The honest mean times -``factor``, so that a step goes the wrong way (Xie et al. 2020).
 
-    A small ``factor`` hides near zero and drags distances' favourites down; a large one needs no hiding from a mean.
+    With a small ``factor`` the lies lie close together and near zero, where rules by distance look for the honest; with
+    a large one they turn a mean round.
     """
 
     kind: Literal["inner_product"] = "inner_product"

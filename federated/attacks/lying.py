@@ -13,7 +13,7 @@ from federated.updates import Update
 
 
 class SignFlip(Attack):
-    """The update with the opposite sign, ``scale`` times as long (Li et al. 2019, section 5: 4 times)."""
+    """The update with the opposite sign, ``scale`` times as long (Li et al. 2019)."""
 
     kind: Literal["sign_flip"] = "sign_flip"
     scale: float = Field(default=1.0, gt=0)
@@ -23,7 +23,7 @@ class SignFlip(Attack):
 
 
 class Gaussian(Attack):
-    """Noise in place of an update: each coordinate from N(0, ``deviation``²) (Blanchard et al. 2017, section 5)."""
+    """Noise in place of an update: each coordinate from N(0, ``deviation``²) (Blanchard et al. 2017)."""
 
     kind: Literal["gaussian"] = "gaussian"
     deviation: float = Field(gt=0, description="of each coordinate, in the units of an update")
@@ -35,7 +35,7 @@ class Gaussian(Attack):
 class FreeRider(Attack):
     """The global model sent back as if trained: an update of zeros, or of a little noise to disguise it.
 
-    ``deviation`` is that of the noise on each coordinate (Lin et al. 2019; Fraboni et al. 2021, section 3). It claims
+    ``deviation`` is that of the noise on each coordinate (Lin et al. 2019; Fraboni et al. 2021). It claims
     the examples and numbers that honest training would have given.
     """
 

@@ -38,7 +38,7 @@ class Backdoor(Attack):
     The trigger is a square of ``size`` pixels in the last corner of an image, or the last ``size`` features of a
     vector, set to ``value``: in the units that the model sees, after scaling. A share ``poisoned`` of the rows gets it.
     ``scale`` N, for N clients that count alike, puts its own model in place of the global one (Bagdasaryan et al. 2020,
-    section 4, equation 3; the trigger is that of Gu et al. 2017). Success is the share of triggered rows of other
+    equation 3; the trigger is after Gu et al. 2017). Success is the share of triggered rows of other
     classes that the model takes for ``target``.
     """
 
