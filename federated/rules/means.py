@@ -14,7 +14,7 @@ from federated.errors import DataError
 from federated.rules.rule import Rule
 from federated.updates import Update
 
-_CHUNK = 131_072  # entries: so many stay in a core's cache between being scaled and being added to
+_CHUNK = 262_144  # entries, 1 MiB: so many stay in a core's cache between being scaled and being added to
 _SLIGHT = 2.0**-20  # of the largest weight: a sum in such small units could overflow
 
 EXAMPLES = "examples"
