@@ -178,12 +178,14 @@ class Plan(Component):
         self.check_clients(len(federation.clients))
         self._check_names(federation)
         self._check_cards(federation)
+        federation = federation.with_cards(self.cards)
+        self._check_what_cards_say(federation)
         self._check_metric(federation)
         self._check_attacks(federation)
         self.model.check(federation.inputs, federation.classes)
         self.loss.check(federation.classes)
         self._check_rows(federation)
-        return federation.with_cards(self.cards) if self.cards else federation
+        return federation
 
     def adversary(self, federation: Federation) -> Adversary:
         """Who of the parties attacks, when and how."""
@@ -231,6 +233,11 @@ class Plan(Component):
             close = get_close_matches(name, known)
             hint = f"did you mean {close[0]!r}?" if close else f"there are {_listed(known)}"
             raise PlanError(f"cards: there is no client {name!r}; {hint}")
+
+    def _check_what_cards_say(self, federation: Federation) -> None:
+        self.algorithm.select.check({name: client.card for name, client in federation.clients.items()})
+        for name, client in federation.clients.items():
+            self.algorithm.rule.weigh(name, client.card, len(client.train))
 
     def _check_metric(self, federation: Federation) -> None:
         absent = "accuracy" if federation.labels is None else "mae"

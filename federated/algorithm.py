@@ -31,7 +31,12 @@ class Algorithm(Component):
     @property
     def remembers(self) -> bool:
         """Whether clients keep something from round to round."""
-        return self.correction.fresh(0) is not None or any(layer.feeds_back for layer in self.transforms)
+        return self.memories > 0
+
+    @property
+    def memories(self) -> int:
+        """How many vectors a client keeps from round to round."""
+        return (self.correction.fresh(0) is not None) + sum(layer.feeds_back for layer in self.transforms)
 
     @model_validator(mode="after")
     def _steps_add_up(self) -> Self:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from configs import environment
 from configs.plan import Plan
 from federated.federation import Federation
+from federated.onion import Trained, encode
+from federated.updates import Update
 
 _FLOAT = 4
 _RUNTIME_BYTES = 900 * 2**20  # TensorFlow, Prefect's client and MLflow, loaded and idle
@@ -32,7 +36,7 @@ def estimate(plan: Plan, federation: Federation) -> Estimate:
     cohort = plan.algorithm.select.cohort_size(len(clients))
     vector, correction = parameters * _FLOAT, plan.algorithm.correction
     copies = 3 + 2 * cohort + _COPIES_IN_TRAINING * environment.workers()
-    copies += len(clients) + cohort if plan.algorithm.remembers else 0  # memories, and those of the cohort's next
+    copies += plan.algorithm.memories * (len(clients) + cohort)  # and what the cohort keeps next
     vectors = 1 + correction.extra_vectors
     data = sum(client.train.x.nbytes + 2 * client.test.x.nbytes for client in clients)
     return Estimate(
@@ -41,6 +45,12 @@ def estimate(plan: Plan, federation: Federation) -> Estimate:
         train_rows=sum(len(client.train) for client in clients),
         parameters=parameters,
         bytes_down=vector * vectors * cohort,
-        bytes_up=vector * vectors * cohort,
+        bytes_up=(_bytes_up(plan, parameters) + vector * correction.extra_vectors) * cohort,
         memory_bytes=_RUNTIME_BYTES + vector * copies + 2 * data,
     )
+
+
+def _bytes_up(plan: Plan, parameters: int) -> int:
+    """What one client sends of so many weights: no transform's bytes depend on what they are."""
+    update = Update("", np.zeros(parameters, np.float32), 1.0)
+    return encode(plan.algorithm, 1, (parameters,), Trained(update, {})).update.nbytes

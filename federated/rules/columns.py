@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,6 @@ Doubles = NDArray[np.float64]
 
 _ENTRIES = 1 << 20  # of a block: 4 MiB of float32, 8 of float64
 _NARROWEST, _WIDEST = 1024, 16_384  # columns of a block: worth a call of NumPy, and a row fits in a cache
-_STRIP = 1 << 18  # entries for which a thread is worth its while
 _MOST_THREADS = 8  # each holds a block or two
 
 
@@ -31,13 +29,6 @@ def blocks(rows: int, size: int) -> list[slice]:
     """The columns of each block of a matrix of shape (rows, size)."""
     width = min(max(_ENTRIES // max(rows, 1), _NARROWEST), _WIDEST)
     return [slice(start, min(start + width, size)) for start in range(0, size, width)]
-
-
-def strips(size: int) -> list[slice]:
-    """As many long pieces of a vector as there are threads for it; one where it is short."""
-    count = max(min(_cores(), _MOST_THREADS, size // _STRIP), 1)
-    ends = [size * place // count for place in range(count + 1)]
-    return [slice(start, end) for start, end in pairwise(ends)]
 
 
 @contextmanager

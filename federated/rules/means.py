@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from federated.component import Step, Vector
 from federated.errors import DataError
-from federated.rules.columns import side_by_side, strips
 from federated.rules.rule import Rule
 from federated.updates import Update
 
-_CHUNK = 65_536  # entries: a product of so many stays in a core's cache until it is added
+_CHUNK = 262_144  # entries, 1 MiB: so many stay in a core's cache between being scaled and being added to
+_SLIGHT = 2.0**-20  # of the largest weight: a sum in such small units could overflow
 
 EXAMPLES = "examples"
 """What clients are weighed by unless a plan says otherwise: their number of training examples."""
@@ -33,33 +31,44 @@ def _sum(updates: Iterable[Update]) -> tuple[Vector | None, int]:
     return total, count
 
 
-def _weighted_sum(updates: Iterable[Update], weight: Callable[[Update], float]) -> tuple[Vector | None, float]:
-    """Σ wᵢδᵢ and Σ wᵢ, in one pass and one vector of memory; None where there is no update."""
-    stream = iter(updates)
-    update = next(stream, None)
-    if update is None:
-        return None, 0.0
-    weights = weight(update)
-    total = update.delta * np.float32(weights)
-    parts = strips(total.size)
-    products = np.empty((len(parts), min(_CHUNK, total.size)), np.float32)
-    with side_by_side(len(parts)) as each:
-        for update in stream:
-            own = weight(update)
-            each(partial(_add_strip, total, update.delta, np.float32(own), parts, products))
-            weights += own
-    return total, weights
+class _Weighted(NamedTuple):
+    """Σ wᵢδᵢ, which is ``total`` times ``unit``, and Σ wᵢ."""
+
+    total: Vector
+    unit: float
+    weights: float
 
 
-def _add_strip(
-    total: Vector, delta: Vector, weight: np.float32, parts: Sequence[slice], products: NDArray[np.float32], place: int
-) -> None:
-    """``total`` += ``weight`` · ``delta`` in one strip, chunk by chunk: main memory is used as for a plain sum."""
-    part = parts[place]
-    for start in range(part.start, part.stop, _CHUNK):
-        chunk = slice(start, min(start + _CHUNK, part.stop))
-        product = np.multiply(delta[chunk], weight, out=products[place, : chunk.stop - start])
-        np.add(total[chunk], product, out=total[chunk])
+def _weighted_sum(updates: Iterable[Update], weight: Callable[[Update], float]) -> _Weighted | None:
+    """In one pass and one vector of memory; None where there is no update.
+
+    The unit is the last weight: to scale the sum in place and add an update as it is takes less than a product apart,
+    and nothing where weights are the same.
+    """
+    total: Vector | None = None
+    unit = largest = weights = 0.0
+    for update in updates:
+        own = weight(update)
+        if total is None:
+            total, unit = update.delta.astype(np.float32), own
+        elif own < _SLIGHT * largest:
+            total += update.delta * np.float32(own / unit)
+        elif own > 0:
+            _scale_and_add(total, unit / own, update.delta)
+            unit = own
+        largest, weights = max(largest, own), weights + own
+    return None if total is None else _Weighted(total, unit, weights)
+
+
+def _scale_and_add(total: Vector, scale: float, delta: Vector) -> None:
+    """``total`` = ``scale`` · ``total`` + ``delta``, chunk by chunk."""
+    if scale == 1:
+        np.add(total, delta, out=total)
+        return
+    for start in range(0, total.size, _CHUNK):
+        chunk = total[start : start + _CHUNK]
+        chunk *= np.float32(scale)
+        chunk += delta[start : start + _CHUNK]
 
 
 class Mean(Rule):
@@ -103,12 +112,12 @@ class WeightedMean(Rule):
         return float(examples) if self.by == EXAMPLES else self._on_card(client, card)
 
     def next(self, state: Any, updates: Iterable[Update]) -> Step[Any, Vector]:
-        total, weights = _weighted_sum(updates, lambda update: update.weight)
-        if total is None:
+        found = _weighted_sum(updates, lambda update: update.weight)
+        if found is None:
             raise ValueError("weighted_mean needs at least 1 update, got 0")
-        if not weights > 0:
-            raise ValueError(f"weighted_mean needs a positive total weight, got {weights}")
-        return Step(state, np.divide(total, np.float32(weights), out=total), {})
+        if not found.weights > 0:
+            raise ValueError(f"weighted_mean needs a positive total weight, got {found.weights}")
+        return Step(state, np.multiply(found.total, np.float32(found.unit / found.weights), out=found.total), {})
 
     def _on_card(self, client: str, card: Mapping[str, str | float]) -> float:
         found = card.get(self.by)
@@ -151,9 +160,10 @@ class FedNova(Rule):
                 worked += update.weight * update.local_steps
                 yield update
 
-        total, _ = _weighted_sum(seen(), lambda update: update.weight / update.local_steps)
-        if total is None:
+        found = _weighted_sum(seen(), lambda update: update.weight / update.local_steps)
+        if found is None:
             raise ValueError("fednova needs at least 1 update, got 0")
         if not counted > 0:
             raise ValueError(f"fednova needs a positive total weight, got {counted}")
-        return Step(state, total * np.float32(worked / counted**2), {"effective_steps": worked / counted})
+        scale = np.float32(found.unit * worked / counted**2)
+        return Step(state, np.multiply(found.total, scale, out=found.total), {"effective_steps": worked / counted})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
+from federated.data import Card
 from federated.selectors.selector import Pool, Selection, Selector
 from federated.targets import Target, build
 
@@ -32,6 +34,9 @@ class CustomSelector(Selector):
     @property
     def named(self) -> frozenset[str]:
         return self.selector.named
+
+    def check(self, cards: Mapping[str, Card]) -> None:
+        self.selector.check(cards)
 
     def cohort_size(self, clients: int) -> int:
         return self.selector.cohort_size(clients)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
+from federated.data import Card
 from federated.errors import PlanError
 from federated.selectors.selector import Pool, Selection, Selector, chosen, drawn, drawn_by_rows
 
@@ -71,14 +73,18 @@ class Stratified(Selector):
         }
         return chosen(list(cohort), pool)._replace(reasons=cohort)
 
-    def _groups(self, pool: Pool) -> dict[str, list[str]]:
-        groups = defaultdict[str, list[str]](list)
-        for name in pool.names:
-            if self.tag not in pool.cards.get(name, {}):
+    def check(self, cards: Mapping[str, Card]) -> None:
+        for name in sorted(cards):
+            if self.tag not in cards[name]:
                 raise PlanError(
                     f"algorithm.select.stratified.tag: the card of client {name} has no {self.tag!r}; "
                     f"add it under cards: {{{name}: {{{self.tag}: …}}}}"
                 )
+
+    def _groups(self, pool: Pool) -> dict[str, list[str]]:
+        self.check(pool.cards)
+        groups = defaultdict[str, list[str]](list)
+        for name in pool.names:
             groups[str(pool.cards[name][self.tag])].append(name)
         return dict(sorted(groups.items()))
 

@@ -49,6 +49,13 @@ class Selector(Component, ABC):
         """The clients that it names."""
         return frozenset()
 
+    def check(self, cards: Mapping[str, Card]) -> None:
+        """That the clients' cards, by name, say what it needs to know.
+
+        Raises:
+            PlanError: one does not.
+        """
+
     @abstractmethod
     def cohort_size(self, clients: int) -> int:
         """How many of ``clients`` take part in a round; on average, rounded up, where chance decides."""

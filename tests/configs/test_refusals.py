@@ -94,7 +94,7 @@ def test_a_misspelt_field_is_told_the_one_that_was_meant(override, path, meant):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("holdout.xyz=1", "holdout.xyz: unknown field; expected one of test, validation, client_test"),
+        ("holdout.xyz=1", "holdout.xyz: unknown field; expected one of test, validation, client_test, root"),
         (
             "algorithm.server.xyz=1",
             "algorithm.server.sgd.xyz: unknown field; expected one of kind, learning_rate, schedule",

@@ -161,7 +161,7 @@ def test_a_holdout_of_no_rows_is_refused(name, other) -> None:
 
 
 def test_a_holdout_of_everything_is_refused() -> None:
-    with pytest.raises(ValidationError, match=r"test \+ validation must be below 1, got 0\.7 \+ 0\.3"):
+    with pytest.raises(ValidationError, match=r"test \+ validation \+ root must be below 1, got 0\.7 \+ 0\.3 \+ 0\.0"):
         Holdout(test=0.7, validation=0.3)
 
 
@@ -449,3 +449,19 @@ def test_clients_carry_the_cards_that_the_data_have_of_them_and_what_is_added() 
 def test_cards_of_the_datas_clients_are_not_those_of_a_partitions() -> None:
     carded = replace(DATASET, cards={"client-0": {"beds": 80.0}})
     assert federate(carded, Iid(clients=2), Holdout(), AsIs(), 0).clients["client-0"].card == {}
+
+
+def test_root_rows_are_the_servers_and_change_nobody_elses_test() -> None:
+    plain, rooted = (divide(DATASET, Iid(clients=4), Holdout(root=share), 0) for share in (0.0, 0.1))
+    np.testing.assert_array_equal(plain.test, rooted.test)
+    np.testing.assert_array_equal(plain.validation, rooted.validation)
+    assert len(plain.root) == 0
+    assert 6 <= len(rooted.root) <= 20
+    parts = parts_of(rooted)
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(len(DATASET.rows)))
+
+
+def test_the_federation_has_root_rows_where_the_holdout_asks_for_them() -> None:
+    with_root = federate(DATASET, Iid(clients=4), Holdout(root=0.1), Standardize(), 0)
+    assert with_root.root is not None
+    assert federate(DATASET, Iid(clients=4), Holdout(), Standardize(), 0).root is None

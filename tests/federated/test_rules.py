@@ -147,6 +147,26 @@ def test_the_weighted_mean_of_equal_clients_is_the_mean() -> None:
     np.testing.assert_allclose(WeightedMean().next(None, updates).result, Mean().next(None, updates).result, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "weights",
+    [
+        [0.0, 1.0, 2.0],
+        [0.0, 0.0, 5.0, 0.0],
+        [1.0, 1e-9, 1e9, 3.0],
+        [1e-30, 1.0, 1e-30],
+        [10.0 ** -(5 * n) for n in range(8)],
+    ],
+    ids=repr,
+)
+def test_weights_may_be_zero_and_differ_as_much_as_they_like(weights) -> None:
+    matrix = np.random.default_rng(4).normal(size=(len(weights), 300_000)).astype(np.float32)
+    updates = [update(f"client-{n}", row, weight) for n, (row, weight) in enumerate(zip(matrix, weights, strict=True))]
+    expected = np.average(matrix.astype(np.float64), axis=0, weights=weights)
+    np.testing.assert_allclose(WeightedMean().next(None, updates).result, expected, rtol=1e-4, atol=1e-6)
+    fednova = FedNova().next(None, updates).result
+    np.testing.assert_allclose(fednova, expected, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("rule", [WeightedMean(), FedNova()], ids=repr)
 def test_weights_that_sum_to_nothing_are_refused(rule) -> None:
     with pytest.raises(ValueError, match=rf"{rule.kind} needs a positive total weight, got 0\.0"):

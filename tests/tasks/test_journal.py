@@ -90,8 +90,9 @@ def engine_of(algorithm: Algorithm) -> FakeEngine:
 
 def next_state(state: ServerState, algorithm: Algorithm = STATEFUL) -> ServerState:
     """One plain round."""
+    clients = FEDERATION.with_cards({name: {"quality": 2.0} for name in FEDERATION.clients}).clients
     root = FEDERATION.validation  # as if they were the server's to train on
-    return one_round(algorithm, engine_of(algorithm), state, FEDERATION.clients, {}, root=root).state
+    return one_round(algorithm, engine_of(algorithm), state, clients, {}, root=root).state
 
 
 def bits(state: ServerState) -> tuple[str, bytes]:
