@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -25,7 +26,7 @@ from federated.loop import one_round
 from federated.rounds import initial_state
 from tasks.engines import engine_of, prepare
 
-CLIENTS, LIARS, ROUNDS, SEEDS = 20, 4, 30, (1, 2, 3)
+CLIENTS, LIARS, ROUNDS, SEEDS = 20, 4, 30, (1, 2, 3, 4, 5)
 
 PARTITIONS = {
     "IID": f"{{kind: iid, clients: {CLIENTS}}}",
@@ -143,24 +144,26 @@ def _table(partition: str, rows: Iterator[tuple[str, Row]]) -> Table:
 
 def page(tables: Sequence[Table]) -> str:
     """The whole of ``docs/robustness.md``."""
-    rules = ", ".join(f"{name} `{' '.join(rule)}`" for name, rule in RULES.items())
-    attacks = ", ".join(f"{name} `{{{attack}}}`" for name, attack in ATTACKS.items() if attack)
+    named = Table("What the names mean", ("name", "in the plan"))
+    for name, rule in RULES.items():
+        named.add(name, ", ".join(f"`{change}`" for change in rule))
+    for name, attack in ATTACKS.items():
+        if attack:
+            named.add(name, f"`attacks: [{{{attack}, count: {LIARS}}}]`")
     said = (
-        "# Rules under attack",
         "`make robustness` writes this page. Each cell is the accuracy in % of the final model on the server's test "
-        f"rows, the mean of seeds {', '.join(map(str, SEEDS))}; after the slash, the backdoor's success: the share of "
-        "triggered rows of other classes that the model takes for the attacker's. The last column is the row's lowest "
-        "accuracy.",
+        f"rows, the mean of seeds {', '.join(map(str, SEEDS))}; after the slash the backdoor's success, the share of "
+        "triggered rows of other classes that the model takes for the attackers' class. The last column is the row's "
+        "lowest accuracy.",
+        f"Trained were scikit-learn's digits by {CLIENTS} clients, of whom {LIARS} attack in every round: {ROUNDS} "
+        "rounds of all clients, a network of 64-32-10, 2 local epochs in batches of 8 by SGD at 0.4, no transforms. "
+        "Robust rules are told the right number of attackers. FLTrust's server trains on 6 % of all rows, which are "
+        "then no client's. What attackers may do and know is in [plans.md](plans.md).",
         machine().strip(),
-        f"scikit-learn's digits, {CLIENTS} clients of whom {LIARS} attack in every round, {ROUNDS} rounds of all "
-        "clients, a network of 64-32-10, scaling by 16, 2 local epochs in batches of 8 by SGD at 0.4, no transforms. "
-        "FLTrust's server holds 6 % of all rows to train on itself, which are then no client's.",
-        f"Rules: {rules}.",
-        f"Attacks: {attacks}. The fields are explained in [plans.md](plans.md).",
-        *(str(table).strip() for table in tables),
-        _READING.read_text(encoding="utf-8").strip(),
     )
-    return "\n\n".join(said) + "\n"
+    paragraphs = ["# Rules under attack", *(textwrap.fill(text, 150) for text in said)]
+    parts = [*map(str, tables), _READING.read_text(encoding="utf-8"), str(named)]
+    return "\n\n".join([*paragraphs, *(part.strip() for part in parts)]) + "\n"
 
 
 def main() -> None:

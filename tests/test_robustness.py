@@ -51,7 +51,7 @@ def test_every_cell_is_a_plan_that_fits_its_parties(partition: str) -> None:
 
 def test_the_page_says_what_was_run() -> None:
     text = page([])
-    for rule in RULES.values():
-        assert f"`{' '.join(rule)}`" in text
-    assert "seeds 1, 2, 3" in text
+    assert all(f"`{change}`" in text for changes in RULES.values() for change in changes)
+    assert all(f"{{{attack}, count: 4}}" in text for attack in ATTACKS.values() if attack)
+    assert "seeds 1, 2, 3, 4, 5;" in text.replace("\n", " ")
     assert (str(Cell(0.956, 0.5)), str(Cell(0.12, None))) == ("95.6 / 50.0", "12.0")

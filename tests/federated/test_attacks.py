@@ -34,7 +34,7 @@ from federated.errors import PlanError
 from federated.evaluation import evaluate
 from federated.loop import one_round
 from federated.onion import Trained
-from federated.rounds import initial_state, screen
+from federated.rounds import broadcast, client_half, initial_state, screen
 from federated.rules import Mean, Median, TrimmedMean
 from federated.transforms import Clip
 from federated.updates import Update, l2_norm
@@ -376,6 +376,16 @@ def test_a_robust_rule_stands_what_drags_the_mean_away(rule: Any, attack: Attack
 
 def test_a_training_without_attacks_is_what_it_was() -> None:
     assert attacked(Mean()) == attacked(Mean(), SignFlip(count=2, rounds=Rounds(first=26)))
+
+
+def test_a_round_without_attacks_is_every_clients_half() -> None:
+    federation, engine = line_federation(clients=4), FakeEngine(statistics=1)
+    algorithm = Algorithm(local=plain_sgd(batch_size=4), transforms=(Clip(norm=0.1),))
+    state = initial_state(algorithm, engine, 4)
+    passed = one_round(algorithm, engine, state, federation.clients, {})
+    sent = broadcast(algorithm, state)
+    alone = [client_half(algorithm, engine, sent, client).update for client in federation.clients.values()]
+    assert [one.sha256 for one in passed.updates] == [one.sha256 for one in alone]
 
 
 def test_attackers_follow_the_transforms() -> None:
