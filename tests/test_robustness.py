@@ -53,5 +53,5 @@ def test_the_page_says_what_was_run() -> None:
     text = page([])
     assert all(f"`{change}`" in text for changes in RULES.values() for change in changes)
     assert all(f"{{{attack}, count: 4}}" in text for attack in ATTACKS.values() if attack)
-    assert "seeds 1, 2, 3, 4, 5;" in text.replace("\n", " ")
+    assert "seeds 1, 2, 3;" in text.replace("\n", " ")
     assert (str(Cell(0.956, 0.5)), str(Cell(0.12, None))) == ("95.6 / 50.0", "12.0")
