@@ -1,0 +1,100 @@
+"""The page of reproductions, written from the results that are kept."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.report import Table
+from benchmarks.reproductions import fed_heart, fedavg, published
+from benchmarks.reproductions.curves import Curve, rounds_to
+from benchmarks.reproductions.kept import Record, makings, read
+from benchmarks.reproductions.sweep import best, next_run, rate
+
+FILE = Path(__file__).parents[2] / "docs" / "reproductions.md"
+_WORDS = Path(__file__).with_name("words.md")
+_BATCHES = {None: "∞"}
+_UNKNOWN = "not run"
+
+
+def page() -> str:
+    """The whole page: ``words.md``, with results in place of the names in double braces."""
+    hearts, rounds = read(fed_heart.FILE), read(fedavg.FILE)
+    text = _WORDS.read_text(encoding="utf-8")
+    for name, results in {
+        "fed-heart": str(heart_table(hearts)),
+        "fed-heart-made": makings(hearts),
+        "fedavg-2nn": str(rounds_table("2nn", rounds)),
+        "fedavg-cnn": str(rounds_table("cnn", rounds)),
+        "fedavg-made": makings(rounds),
+    }.items():
+        text = text.replace(f"{{{{{name}}}}}", results.strip())
+    return text
+
+
+def heart_table(records: Sequence[Record]) -> Table:
+    """Accuracy by method and centre, here and at FLamby."""
+    table = Table(
+        "Accuracy in %, mean ± deviation over five seeds",
+        ("method", "whose", *published.CENTRES, "mean of centres", "all rows"),
+    )
+    for method in fed_heart.METHODS:
+        own = [record["right"] for record in records if record["method"] == method]
+        table.add(method, "Roundhouse", *_spreads(own))
+        table.add("", "FLamby", *_spreads(published.RIGHT[method]))
+    return table
+
+
+def _spreads(seeds: Sequence[Mapping[str, int]]) -> list[str]:
+    shares = [[right[centre] / rows for centre, rows in published.TEST_ROWS.items()] for right in seeds]
+    overall = [sum(right.values()) / sum(published.TEST_ROWS.values()) for right in seeds]
+    columns = [*zip(*shares, strict=True), [statistics.mean(one) for one in shares], overall]
+    return [f"{100 * statistics.mean(column):.1f} ± {100 * statistics.stdev(column):.1f}" for column in columns]
+
+
+def rounds_table(model: str, records: Sequence[Record]) -> Table:
+    """Rounds to the target by setting, as in the paper's tables 1 and 2."""
+    table = Table(f"Rounds to {100 * fedavg.TARGETS[model]:.0f} %", ("C", "E", "B", "u", "IID", "not IID", "s a round"))
+    settings = [setting for setting in fedavg.SETTINGS if setting.model == model]
+    for setting in settings:
+        if setting.partition == "iid":
+            other = setting._replace(partition="shards")
+            batch = _BATCHES.get(setting.batch, str(setting.batch))
+            steps = 600 * setting.epochs / (setting.batch or 600)
+            cells = [_cell(one, fedavg.curves(records, one)) for one in (setting, other)]
+            table.add(f"{setting.share:g}", str(setting.epochs), batch, f"{steps:g}", *cells, _pace(setting, records))
+    return table
+
+
+def _cell(setting: fedavg.Setting, tried: Mapping[int, Curve]) -> str:
+    """The rounds, and the rate that needs the fewest; a † where its neighbours on the grid are not all tried."""
+    if not tried:
+        return _UNKNOWN
+    place = best(setting.target, tried)
+    curve = tried[place]
+    reached = rounds_to(setting.target, curve.accuracies)
+    most = max(one.rounds for one in tried.values())
+    open_ = next_run(setting.target, tried, setting.start, most) is not None
+    rounds = f"> {curve.rounds}" if reached is None else f"{reached:.1f}"
+    return f"{rounds} (η = {rate(place):g}){' †' if open_ else ''}"
+
+
+def _pace(setting: fedavg.Setting, records: Sequence[Record]) -> str:
+    """Seconds a round with its evaluation, on one core: measured, or by the steps of a setting that was."""
+    paces = {
+        one: statistics.median(record["seconds_a_round"] for record in records if fedavg.setting_of(record) == one)
+        for one in {fedavg.setting_of(record) for record in records}
+    }
+    same = [pace for one, pace in paces.items() if one[2:] == setting[2:] and one.model == setting.model]
+    if same:
+        return f"{statistics.mean(same):.2g}"
+    like = [
+        pace / _work(one) for one, pace in paces.items() if one.model == setting.model and one.batch == setting.batch
+    ]
+    return f"about {statistics.median(like) * _work(setting):.2g}" if like else ""
+
+
+def _work(setting: fedavg.Setting) -> float:
+    """Rows that a round trains on, in hundreds of clients."""
+    return setting.share * setting.epochs
