@@ -14,7 +14,6 @@ from benchmarks.reproductions.sweep import best, next_run, rate
 
 FILE = Path(__file__).parents[2] / "docs" / "reproductions.md"
 _WORDS = Path(__file__).with_name("words.md")
-_BATCHES = {None: "∞"}
 _UNKNOWN = "not run"
 
 
@@ -35,14 +34,13 @@ def page() -> str:
 
 def heart_table(records: Sequence[Record]) -> Table:
     """Accuracy by method and centre, here and at FLamby."""
-    table = Table(
-        "Accuracy in %, mean ± deviation over five seeds",
-        ("method", "whose", *published.CENTRES, "mean of centres", "all rows"),
-    )
+    heading = ("method", "from", *published.CENTRES, "mean of centres", "all rows")
+    table = Table("Accuracy in %, mean ± deviation over five seeds", heading)
     for method in fed_heart.METHODS:
-        own = [record["right"] for record in records if record["method"] == method]
-        table.add(method, "Roundhouse", *_spreads(own))
-        table.add("", "FLamby", *_spreads(published.RIGHT[method]))
+        for start in fed_heart.STARTS:
+            own = [one["right"] for one in records if (one["method"], one["start"]) == (method, start)]
+            table.add(method, f"{start}'s first weights", *_spreads(own))
+        table.add("", "FLamby's results", *_spreads(published.RIGHT[method]))
     return table
 
 
@@ -56,15 +54,22 @@ def _spreads(seeds: Sequence[Mapping[str, int]]) -> list[str]:
 def rounds_table(model: str, records: Sequence[Record]) -> Table:
     """Rounds to the target by setting, as in the paper's tables 1 and 2."""
     table = Table(f"Rounds to {100 * fedavg.TARGETS[model]:.0f} %", ("C", "E", "B", "u", "IID", "not IID", "s a round"))
-    settings = [setting for setting in fedavg.SETTINGS if setting.model == model]
-    for setting in settings:
-        if setting.partition == "iid":
-            other = setting._replace(partition="shards")
-            batch = _BATCHES.get(setting.batch, str(setting.batch))
-            steps = 600 * setting.epochs / (setting.batch or 600)
-            cells = [_cell(one, fedavg.curves(records, one)) for one in (setting, other)]
-            table.add(f"{setting.share:g}", str(setting.epochs), batch, f"{steps:g}", *cells, _pace(setting, records))
+    for setting in fedavg.SETTINGS:
+        if (setting.model, setting.partition) == (model, "iid"):
+            table.add(*_numbers(setting), *_cells(setting, records), _pace(setting, records))
     return table
+
+
+def _numbers(setting: fedavg.Setting) -> list[str]:
+    """Its C, E, B and u."""
+    steps = 600 * setting.epochs / (setting.batch or 600)
+    return [f"{setting.share:g}", str(setting.epochs), str(setting.batch or "∞"), f"{steps:g}"]
+
+
+def _cells(setting: fedavg.Setting, records: Sequence[Record]) -> list[str]:
+    """Its rounds by partition."""
+    each = [setting._replace(partition=partition) for partition in fedavg.PARTITIONS]
+    return [_cell(one, fedavg.curves(records, one)) for one in each]
 
 
 def _cell(setting: fedavg.Setting, tried: Mapping[int, Curve]) -> str:

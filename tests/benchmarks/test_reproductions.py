@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ from benchmarks.reproductions.sweep import Wanted, place_of
 from configs.loading import load_plan
 from tests.shared_data import shared_data
 
+ROOT = Path(__file__).parents[2]
 HEARTS, ROUNDS = kept.read(fed_heart.FILE), kept.read(fedavg.FILE)
 CLOSE = 3
 """Of 254 test rows: another processor rounds otherwise, and a row near the border changes sides."""
@@ -125,6 +129,14 @@ def test_a_rate_that_is_much_too_large_is_told_as_such(fashion) -> None:
     now = fedavg.run(fedavg.SETTINGS[0], Wanted(9, 3), float("inf"))
     assert now["diverged"]
     assert fedavg.line(now).endswith("diverged in 0 rounds")
+
+
+def test_without_data_the_command_says_so_in_a_line() -> None:
+    without = {name: value for name, value in os.environ.items() if name != "ROUNDHOUSE_DATA"}
+    command = [sys.executable, "-m", "benchmarks.reproductions", "fed-heart"]
+    done = subprocess.run(command, env=without, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("data.csv.path: the environment has no ROUNDHOUSE_DATA; set it")
 
 
 def test_what_is_kept_replaces_what_was_kept(tmp_path: Path) -> None:
