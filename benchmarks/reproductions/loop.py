@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from federated.loop import one_round
-from federated.rounds import initial_state
+from federated.rounds import Memories, initial_state
 
 if TYPE_CHECKING:
     from configs.plan import Plan
@@ -21,7 +21,8 @@ def models(plan: Plan, engine: Engine, federation: Federation, first: Vector) ->
     Raises:
         TrainingError: a round cannot be finished.
     """
-    state, memories = initial_state(plan.algorithm, engine, len(federation.clients))._replace(params=first), {}
+    state = initial_state(plan.algorithm, engine, len(federation.clients))._replace(params=first)
+    memories: Memories = {}
     yield first
     for _ in range(plan.rounds):
         passed = one_round(plan.algorithm, engine, state, federation.clients, memories, plan.quorum)
