@@ -28,7 +28,7 @@ def page() -> str:
         "fedavg-cnn": str(rounds_table("cnn", rounds)),
         "fedavg-made": makings(rounds),
     }.items():
-        text = text.replace(f"{{{{{name}}}}}", results.strip())
+        text = text.replace(f"{{{{{name}}}}}", results.strip().replace("## ", "### ", 1))
     return text
 
 
@@ -53,7 +53,10 @@ def _spreads(seeds: Sequence[Mapping[str, int]]) -> list[str]:
 
 def rounds_table(model: str, records: Sequence[Record]) -> Table:
     """Rounds to the target by setting, as in the paper's tables 1 and 2."""
-    table = Table(f"Rounds to {100 * fedavg.TARGETS[model]:.0f} %", ("C", "E", "B", "u", "IID", "not IID", "s a round"))
+    table = Table(
+        f"{model.upper()}: rounds to {100 * fedavg.TARGETS[model]:.0f} %",
+        ("C", "E", "B", "u", "IID", "not IID", "s a round"),
+    )
     for setting in fedavg.SETTINGS:
         if (setting.model, setting.partition) == (model, "iid"):
             table.add(*_numbers(setting), *_cells(setting, records), _pace(setting, records))
@@ -86,20 +89,24 @@ def _cell(setting: fedavg.Setting, tried: Mapping[int, Curve]) -> str:
 
 
 def _pace(setting: fedavg.Setting, records: Sequence[Record]) -> str:
-    """Seconds a round with its evaluation, on one core: measured, or by the steps of a setting that was."""
+    """Seconds a round with its evaluation, on one core: measured, or by the epochs of settings that were run."""
     paces = {
         one: statistics.median(record["seconds_a_round"] for record in records if fedavg.setting_of(record) == one)
         for one in {fedavg.setting_of(record) for record in records}
     }
-    same = [pace for one, pace in paces.items() if one[2:] == setting[2:] and one.model == setting.model]
+    kin = [one for one in paces if one.model == setting.model]
+    same = [one for one in kin if one[2:] == setting[2:]]
     if same:
-        return f"{statistics.mean(same):.2g}"
-    like = [
-        pace / _work(one) for one, pace in paces.items() if one.model == setting.model and one.batch == setting.batch
-    ]
-    return f"about {statistics.median(like) * _work(setting):.2g}" if like else ""
+        return _two_digits(statistics.mean(paces[one] for one in same))
+    like = [one for one in kin if one.batch == setting.batch] or kin
+    epoch = [paces[one] / _work(one) for one in like]
+    return f"about {_two_digits(statistics.median(epoch) * _work(setting))}" if like else ""
+
+
+def _two_digits(number: float) -> str:
+    return f"{float(f'{number:.2g}'):g}"
 
 
 def _work(setting: fedavg.Setting) -> float:
-    """Rows that a round trains on, in hundreds of clients."""
+    """What a round trains, in epochs of all clients."""
     return setting.share * setting.epochs

@@ -125,13 +125,15 @@ def test_fed_heart_comes_out_again(hearts, method: str) -> None:
     assert sum(abs(right[centre] - kept_heart(method)[centre]) for centre in published.CENTRES) <= CLOSE
 
 
-def test_three_rounds_of_the_2nn_come_out_again(fashion) -> None:
-    setting = fedavg.SETTINGS[0]
-    place = setting.start
-    (before,) = [one for one in ROUNDS if fedavg.setting_of(one) == setting and place_of(one["rate"]) == place]
-    now = fedavg.run(setting, Wanted(place, 3), float("inf"))
-    assert len(now["right"]) == 4
-    assert now["right"] == pytest.approx(before["right"][:4], abs=0.02 * fedavg.TEST_ROWS)
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "rounds"), [("2nn", 3), ("cnn", 1)])
+def test_first_rounds_of_a_model_come_out_again(fashion, model: str, rounds: int) -> None:
+    setting = fedavg.Setting(model, "iid", 0.1, 1, 10)
+    (before,) = [one for one in ROUNDS if fedavg.setting_of(one) == setting and place_of(one["rate"]) == setting.start]
+    now = fedavg.run(setting, Wanted(setting.start, rounds), float("inf"))
+    assert len(now["right"]) == rounds + 1
+    assert now["right"] == pytest.approx(before["right"][: rounds + 1], abs=0.02 * fedavg.TEST_ROWS)
+    assert now["right"][-1] > 0.5 * fedavg.TEST_ROWS
 
 
 def test_a_rate_that_is_much_too_large_is_told_as_such(fashion) -> None:
