@@ -4,7 +4,7 @@ export PYTHONDONTWRITEBYTECODE :=
 unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 
-.PHONY: train test up lint bench robustness chaos lock
+.PHONY: train test up lint bench robustness fed-heart fedavg chaos lock
 
 train: .venv/installed
 	@$(BIN)/roundhouse train quickstart
@@ -27,6 +27,14 @@ bench: .venv/installed-dev .venv-flower/installed
 # Every aggregation rule under every attack: writes docs/robustness.md. About seven minutes.
 robustness: .venv/installed-dev
 	$(BIN)/python -m benchmarks.robustness
+
+# Published results, again: docs/reproductions.md. ROUNDHOUSE_DATA is the folder with heart-disease and fashion-mnist.
+# The first takes minutes. The second takes days on two cores; stopped by Ctrl-C, it goes on where it was.
+fed-heart: .venv/installed-dev
+	$(BIN)/python -m benchmarks.reproductions fed-heart
+
+fedavg: .venv/installed-dev
+	$(BIN)/python -m benchmarks.reproductions fedavg
 
 # Kills trainings and servers at named points, and looks that nothing was lost or done twice. Minutes.
 chaos: .venv/installed-dev

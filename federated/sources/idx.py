@@ -13,8 +13,9 @@ from pydantic import Field, model_validator
 from federated.data import Dataset, Split
 from federated.errors import DataError
 from federated.sources.classes import classes
-from federated.sources.reading import content, located
+from federated.sources.reading import content
 from federated.sources.source import Source
+from federated.variables import location
 
 _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
@@ -22,9 +23,10 @@ _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: "
 class Idx(Source):
     """Images and labels in IDX files, packed by gzip or not: MNIST, Fashion-MNIST, KMNIST, EMNIST.
 
-    ``path`` is their folder; a name is also looked up with ``.gz`` behind it. Values stay as stored, 0 … 255 for bytes
-    (``scaling: {kind: divide, by: 255}``). Images of shape (height, width) get a channel. Rows of the test files are
-    reserved; ``test_images`` and ``test_labels`` null: there are none. ``names`` are those of the classes 0 … C-1.
+    ``path`` is their folder, where ``${NAME}`` is the environment's; a name is also looked up with ``.gz`` behind it.
+    Values stay as stored, 0 … 255 for bytes (``scaling: {kind: divide, by: 255}``). Images of shape (height, width) get
+    a channel. Rows of the test files are reserved; ``test_images`` and ``test_labels`` null: there are none. ``names``
+    are those of the classes 0 … C-1.
     """
 
     kind: Literal["idx"] = "idx"
@@ -68,7 +70,7 @@ class Idx(Source):
         return images, labels
 
     def _array(self, field: str) -> NDArray[Any]:
-        path = located(self.path) / getattr(self, field)
+        path = location("data.idx.path", self.path) / getattr(self, field)
         packed = path.with_name(path.name + ".gz")
         found = packed if packed.is_file() and not path.is_file() else path
         return parse(f"data.idx.{field}", found, content(f"data.idx.{field}", found))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from federated.errors import DataError
+from federated.errors import DataError, PlanError
 from federated.sources import Idx
 from tests.federated.idx_files import CODES, packed_idx
 from tests.shared_data import shared_data
@@ -43,6 +43,14 @@ def test_rows_of_the_test_files_are_reserved(folder) -> None:
 def test_without_test_files_nothing_is_reserved(folder) -> None:
     dataset = Idx(path=folder, test_images=None, test_labels=None).load()
     assert (len(dataset.rows), dataset.reserved) == (3, None)
+
+
+def test_the_environment_may_say_where_the_folder_is(folder, monkeypatch) -> None:
+    monkeypatch.setenv("HERE", str(folder.parent))
+    assert len(Idx(path=f"${{HERE}}/{folder.name}").load().rows) == 5
+    monkeypatch.delenv("HERE")
+    with pytest.raises(PlanError, match=r"^data\.idx\.path: the environment has no HERE"):
+        Idx(path="${HERE}").load()
 
 
 def test_fashion_mnist_is_what_struct_and_gzip_read() -> None:

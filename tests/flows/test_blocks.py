@@ -141,11 +141,11 @@ def dies_in(number: int, error: BaseException, monkeypatch: pytest.MonkeyPatch) 
     """Makes aggregation of a round fail once; gives the rounds that were aggregated, as they come."""
     really, done = round_tasks.server_half, list[int]()
 
-    def dying(algorithm: Any, state: Any, updates: Any) -> Any:
+    def dying(algorithm: Any, state: Any, *rest: Any) -> Any:
         done.append(state.round + 1)
         if done.count(number) == 1 and state.round + 1 == number:
             raise error
-        return really(algorithm, state, updates)
+        return really(algorithm, state, *rest)
 
     monkeypatch.setattr(round_tasks, "server_half", dying)
     return done
@@ -283,7 +283,7 @@ def test_replay_goes_over_the_rounds_of_the_block_and_names_the_first_that_diffe
 ) -> None:
     from dataclasses import replace
 
-    from tasks import replaying
+    from federated import loop
 
     train(plan_of())
     found = replay("quickstart/2", trusted_keys())
@@ -292,14 +292,14 @@ def test_replay_goes_over_the_rounds_of_the_block_and_names_the_first_that_diffe
         "quickstart version 2, round 6",
         "computed from round 3: no round between has weights",
     ]
-    really = replaying.client_half
+    really = loop.encode
 
-    def other(algorithm: Any, engine: Any, sent: Any, client: Any, memory: Any) -> Any:
-        trained = really(algorithm, engine, sent, client, memory)
+    def other(algorithm: Any, round: int, *rest: Any) -> Any:
+        trained = really(algorithm, round, *rest)
         update = trained.update
-        return trained._replace(update=replace(update, delta=2 * update.delta)) if sent.round == 5 else trained
+        return trained._replace(update=replace(update, delta=2 * update.delta)) if round == 5 else trained
 
-    monkeypatch.setattr(replaying, "client_half", other)
+    monkeypatch.setattr(loop, "encode", other)
     found = replay("quickstart/2", trusted_keys())
     assert (found.agrees, found.version, found.round) == (False, "2", 5)
 

@@ -56,12 +56,12 @@ def fails_at(number: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Makes aggregation of a round fail once; gives the rounds that were aggregated, as they come."""
     really, done = round_tasks.server_half, list[int]()
 
-    def fails(algorithm: Any, state: Any, updates: Any) -> Any:
+    def fails(algorithm: Any, state: Any, *rest: Any) -> Any:
         if state.round + 1 == number and number not in done:
             done.append(number)
             raise OSError("the disk was away")
         done.append(state.round + 1)
-        return really(algorithm, state, updates)
+        return really(algorithm, state, *rest)
 
     monkeypatch.setattr(round_tasks, "server_half", fails)
     return done

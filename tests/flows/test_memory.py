@@ -35,10 +35,10 @@ def kept(run_key: str) -> list[Path]:
 def test_a_training_that_dies_goes_on_with_what_its_clients_kept(every: int, monkeypatch: pytest.MonkeyPatch) -> None:
     reference, really = train(scaffold(), run_key="whole").weights_sha256, round_tasks.server_half
 
-    def fails(algorithm: Any, state: Any, updates: Any) -> Any:
+    def fails(algorithm: Any, state: Any, *rest: Any) -> Any:
         if state.round + 1 == 4:
             raise OSError("the disk was away")
-        return really(algorithm, state, updates)
+        return really(algorithm, state, *rest)
 
     plan = scaffold(f"commit_every={every}")
     with monkeypatch.context() as broken:

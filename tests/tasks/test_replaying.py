@@ -13,9 +13,9 @@ import yaml
 
 from configs.loading import load_plan
 from configs.plan import Plan
+from federated import loop
 from federated.errors import InputError, TrainingError
 from flows.train import train
-from tasks import replaying
 from tasks.replaying import Replayed, replay
 from tasks.signing import ForgedError, read_signed, signer, trusted_keys
 from tasks.store import sha256
@@ -186,14 +186,14 @@ def test_where_retention_removed_the_parents_weights_the_rounds_before_are_compu
 
 def test_the_first_round_that_differs_is_the_one_that_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     remove_weights("2", "3")
-    really = replaying.client_half
+    really = loop.encode
 
-    def other(algorithm: Any, engine: Any, sent: Any, client: Any, memory: Any) -> Any:
-        trained = really(algorithm, engine, sent, client, memory)
+    def other(algorithm: Any, round: int, *rest: Any) -> Any:
+        trained = really(algorithm, round, *rest)
         update = trained.update
-        return trained._replace(update=replace(update, delta=2 * update.delta)) if sent.round == 3 else trained
+        return trained._replace(update=replace(update, delta=2 * update.delta)) if round == 3 else trained
 
-    monkeypatch.setattr(replaying, "client_half", other)
+    monkeypatch.setattr(loop, "encode", other)
     found = replayed("quickstart/4")
     assert (found.agrees, found.version, found.round, found.since) == (False, "3", 3, 1)
     assert next(found.lines()) == "quickstart version 3, round 3"

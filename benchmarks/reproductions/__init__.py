@@ -1,0 +1,1 @@
+"""Published results, computed again on their data or on others like them."""
