@@ -25,7 +25,8 @@ class Scores(NamedTuple):
 
     ``test`` has each metric on the server's test rows and ``clients`` on each client's own, as ``Engine.score``
     gives them. ``epsilon`` is the privacy spent, None for a training without a privacy guarantee. ``latency`` is in
-    seconds a prediction, ``size`` in bytes; ``schema`` is the model's signature as plain JSON values.
+    seconds a prediction, ``size`` in bytes; ``schema`` is the model's signature as plain JSON values. ``attacked`` says
+    that some of its clients attacked, as they do in simulations.
     """
 
     test: RowScores
@@ -34,6 +35,7 @@ class Scores(NamedTuple):
     latency: float
     size: int
     schema: dict[str, Any]
+    attacked: bool = False
 
 
 class Verdict(NamedTuple):
@@ -258,10 +260,12 @@ class Promotion(Component):
 def judge_all(gates: Sequence[Gate], candidate: Scores, champion: Scores | None, seed: int) -> Decision:
     """All verdicts, in the order of ``gates``: a function of its arguments alone. Without gates, it passes.
 
-    A gate draws from a stream of its own, so the other gates do not change its verdict. Raises what
-    ``Gate.judge`` raises.
+    A model that was trained under attack is refused, whatever the gates. A gate draws from a stream of its own, so
+    the other gates do not change its verdict. Raises what ``Gate.judge`` raises.
     """
     verdicts = tuple(gate.judge(candidate, champion, generator(seed, 0, f"gate-{gate.name}")) for gate in gates)
+    if candidate.attacked:
+        verdicts += (Verdict("no_attacks", False, "attacks", "none", "it was trained under attack, in a simulation"),)
     return Decision(all(verdict.passed for verdict in verdicts), verdicts)
 
 

@@ -118,9 +118,9 @@ def measure_drift(plan: Plan) -> Drift | None:
     if version is None:
         return None
     parties = raw_federation(plan)
-    with opened_sound(f"{plan.name}/{version}") as stored:
-        score = _score(library, stored, parties)
-        moves = _moves(library, stored, parties)
+    with opened_sound(f"{plan.name}/{version}") as found:
+        score = _score(library, found.stored, parties)
+        moves = _moves(library, found.stored, parties)
     return _judged(plan, version, score, moves)
 
 

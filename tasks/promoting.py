@@ -16,9 +16,9 @@ from pydantic import BaseModel
 from configs.plan import Plan
 from federated.federation import Federation
 from federated.gates import Decision, Scores, judge_all
+from tasks.records import attacked
 from tasks.run_keys import require_run_key
-from tasks.signing import trusted_keys
-from tasks.stored import Library, StoredVersion
+from tasks.stored import Library
 from tasks.tracking import storing
 from tasks.training import Sealed
 from tasks.verifying import opened_sound
@@ -90,17 +90,18 @@ def score_version(name: str, version: str, federation: Sealed[Federation]) -> Se
     from models.loaded_model import LoadedModel
 
     parties = federation.value
-    with opened_sound(f"{name}/{version}") as stored:
-        path = stored.folder / _MODEL
+    with opened_sound(f"{name}/{version}") as found:
+        path = found.stored.folder / _MODEL
         model = LoadedModel(path)
         return Sealed(
             Scores(
                 test=model.score(parties.test, parties.classes),
                 clients={client.name: model.score(client.test, parties.classes) for client in parties.clients.values()},
-                epsilon=_epsilon(stored),
+                epsilon=found.records[0]["report"]["metrics"].get("epsilon"),
                 latency=model.latency(parties.test.x[:_LATENCY_ROWS]),
                 size=path.stat().st_size,
-                schema=schema(stored.folder),
+                schema=schema(found.stored.folder),
+                attacked=attacked(found.records),
             )
         )
 
@@ -163,8 +164,3 @@ def _tag(library: Library, name: str, version: str, tags: dict[str, str]) -> Non
     with storing("the decision"):
         for tag, text in tags.items():
             library.client.set_model_version_tag(name, version, tag, text)
-
-
-def _epsilon(stored: StoredVersion) -> float | None:
-    metrics = stored.record(trusted_keys())["report"]["metrics"]
-    return metrics.get("epsilon")  # type: ignore[no-any-return]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from tasks.store import sha256
@@ -29,6 +29,11 @@ class Committed(NamedTuple):
         """Whether it is the record of its round, after the one with the digest ``previous``."""
         said = tuple(self.record.get(name) for name in ("previous", "round", "run_key"))
         return said == (previous, self.round, run_key)
+
+
+def attacked(records: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether clients attacked in the training that recorded these, as they do in simulations."""
+    return any(record["identity"]["plan"].get("attacks") for record in records if "identity" in record)
 
 
 class Block(NamedTuple):

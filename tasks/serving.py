@@ -31,8 +31,8 @@ def serve_check(uri: str) -> Served:
         TrainingError: it is not what was registered, cannot be loaded, or predicts nonsense.
         TrackingError: MLflow cannot be read.
     """
-    with opened_sound(uri) as stored:
-        return _served(stored)
+    with opened_sound(uri) as found:
+        return _served(found.stored)
 
 
 def _served(stored: StoredVersion) -> Served:

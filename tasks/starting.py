@@ -9,8 +9,7 @@ from configs.starts import Fresh, FromChampion
 from federated.component import Vector
 from federated.engine import Engine
 from federated.errors import PlanError
-from tasks.history import history
-from tasks.signing import trusted_keys
+from tasks.records import attacked
 from tasks.stored import Library
 from tasks.verifying import opened_sound
 from tasks.versions import CHAMPION
@@ -40,11 +39,13 @@ def starting_point(plan: Plan, engine: Engine) -> Start | None:
     if version is None:
         return None
     uri = f"{plan.name}/{version}"
-    with opened_sound(uri) as stored:
-        params, records = stored.params, history(library, stored, trusted_keys())
+    with opened_sound(uri) as found:
+        params, records = found.stored.params, found.records
     if params.size != engine.size:
         raise PlanError(f"start: {uri} has {params.size:,} parameters, the plan's model has {engine.size:,}")
     trained = next(record["identity"] for record in records if "identity" in record)["plan"]["model"]
     if trained != plan.model.model_dump(mode="json"):
         raise PlanError(f"start: {uri} is another model: {trained}")
+    if attacked(records) and not plan.attacks:
+        raise PlanError(f"start: {uri} was trained under attack; only a plan with attacks may start from it")
     return Start(version, params)

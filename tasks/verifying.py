@@ -47,11 +47,18 @@ def verify(uri: str, trusted: Trusted) -> Verified:
     """
     library = Library()
     with library.open(uri) as stored:
-        return _verified(library, stored, trusted)
+        return _looked_at(library, stored, trusted)[0]
+
+
+class Sound(NamedTuple):
+    """A verified version, and the records of its rounds as ``history`` gives them."""
+
+    stored: StoredVersion
+    records: list[dict[str, Any]]
 
 
 @contextlib.contextmanager
-def opened_sound(uri: str) -> Iterator[StoredVersion]:
+def opened_sound(uri: str) -> Iterator[Sound]:
     """A version and its files, which have been verified: what is loaded from there is what was looked at.
 
     Raises:
@@ -61,8 +68,9 @@ def opened_sound(uri: str) -> Iterator[StoredVersion]:
     """
     library = Library()
     with library.open(uri) as stored:
-        _require_sound(_verified(library, stored, trusted_keys()))
-        yield stored
+        found, records = _looked_at(library, stored, trusted_keys())
+        _require_sound(found)
+        yield Sound(stored, records)
 
 
 def _require_sound(found: Verified) -> None:
@@ -73,17 +81,17 @@ def _require_sound(found: Verified) -> None:
         raise InputError(f"retention has removed the weights of {uri}; choose a version that has them")
 
 
-def _verified(library: Library, stored: StoredVersion, trusted: Trusted) -> Verified:
-    faults, rounds = list(_faults_of_seal(stored, trusted)), 0
+def _looked_at(library: Library, stored: StoredVersion, trusted: Trusted) -> tuple[Verified, list[dict[str, Any]]]:
+    """What was found, and the records; no record where one of them is forged."""
+    faults, records = list(_faults_of_seal(stored, trusted)), list[dict[str, Any]]()
     try:
-        told = history(library, stored, trusted)
+        records = history(library, stored, trusted)
     except ForgedError as error:
         faults.append(str(error))
     else:
-        rounds = len(told) - 1
-        faults += _faults_of_record(library, stored, told)
+        faults += _faults_of_record(library, stored, records)
     removed = not stored.has_weights or REMOVED in stored.tags
-    return Verified(stored.name, stored.version, rounds, faults, removed)
+    return Verified(stored.name, stored.version, max(len(records) - 1, 0), faults, removed), records
 
 
 def _faults_of_seal(stored: StoredVersion, trusted: Trusted) -> Iterator[str]:

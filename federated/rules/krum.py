@@ -21,7 +21,17 @@ _SAME = 1e-14  # of the squared norms: closer than this, float32 vectors are equ
 _DIGITS = 30  # binary ones of a score: what differs behind them is a tie
 
 
-class Krum(Rule):
+class _Scored(Rule):
+    """Rules that trust the updates with the best of Krum's scores; ``byzantine`` is f of their papers."""
+
+    byzantine: int = Field(ge=0, description="liars that it stands")
+
+    @property
+    def robust(self) -> bool:
+        return self.byzantine > 0
+
+
+class Krum(_Scored):
     """The update whose N - f - 2 nearest neighbours are nearest (Blanchard et al. 2017, section 4).
 
     Weights count nothing. The score is the sum of squared distances, which come from the Gram matrix in float64.
@@ -39,11 +49,6 @@ class Krum(Rule):
     """
 
     kind: Literal["krum"] = "krum"
-    byzantine: int = Field(ge=0, description="liars that it stands")
-
-    @property
-    def robust(self) -> bool:
-        return self.byzantine > 0
 
     @property
     def least(self) -> int:
@@ -55,7 +60,7 @@ class Krum(Rule):
         return Step(state, rows[best].astype(np.float32), {})
 
 
-class MultiKrum(Rule):
+class MultiKrum(_Scored):
     """The mean of the ``keep`` updates with the best Krum scores (Blanchard et al. 2017, section 5).
 
     Weights count nothing. ``keep: null`` is all but f = ``byzantine``, and more cannot be kept.
@@ -63,12 +68,7 @@ class MultiKrum(Rule):
     """
 
     kind: Literal["multi_krum"] = "multi_krum"
-    byzantine: int = Field(ge=0, description="liars that it stands")
     keep: int | None = Field(default=None, ge=1, description="updates that are averaged; null: all but byzantine")
-
-    @property
-    def robust(self) -> bool:
-        return self.byzantine > 0
 
     @property
     def least(self) -> int:
@@ -88,7 +88,7 @@ class MultiKrum(Rule):
         return f"multi_krum with byzantine={self.byzantine}{keep}"
 
 
-class Bulyan(Rule):
+class Bulyan(_Scored):
     """A trimmed mean around the median of updates that Krum chose one by one (El Mhamdi et al. 2018, algorithm 2).
 
     Krum chooses θ = N - 2f of the updates, each among those that are left; every coordinate is the mean of its θ - 2f
@@ -98,11 +98,6 @@ class Bulyan(Rule):
     """
 
     kind: Literal["bulyan"] = "bulyan"
-    byzantine: int = Field(ge=0, description="liars that it stands")
-
-    @property
-    def robust(self) -> bool:
-        return self.byzantine > 0
 
     @property
     def least(self) -> int:

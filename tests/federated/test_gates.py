@@ -72,6 +72,14 @@ def spoil(scores: dict[str, np.ndarray], value: float) -> dict[str, np.ndarray]:
     return {name: np.append(values[1:], np.float32(value)) for name, values in scores.items()}
 
 
+def test_a_model_that_was_trained_under_attack_is_refused_by_any_gates_and_by_none() -> None:
+    for gates in ((), GATES[:1]):
+        decision = judge_all(gates, model(attacked=True), None, seed=0)
+        assert not decision.passed
+        assert decision.verdicts[-1].gate == "no_attacks"
+        assert "no_attacks" not in judge_all(gates, model(), None, seed=0).as_markdown()
+
+
 def judge(gate: Gate, candidate: Scores, champion: Scores | None, seed: int = 0) -> Verdict:
     return judge_all([gate], candidate, champion, seed).verdicts[0]
 

@@ -20,7 +20,7 @@ from prefect.states import Scheduled
 from configs.plan import Plan
 from federated.component import Step, Vector
 from federated.data import Dataset, Split
-from federated.errors import InputError, TrackingError, TrainingError
+from federated.errors import InputError, PlanError, TrackingError, TrainingError
 from federated.rules import Rule
 from federated.updates import Update
 from flows.promote import promote, rollback
@@ -339,6 +339,20 @@ def test_without_a_candidate_or_with_a_version_that_is_not_there_it_is_one_line(
         with pytest.raises(InputError, match=f"{named}.*: "):
             promoted(plan(), version)
     assert aliases() == {}
+
+
+def test_what_was_trained_under_attack_is_never_promoted_nor_started_from(home: Path) -> None:
+    attacks = [{"kind": "sign_flip", "clients": ["a"], "rounds": {"first": 9}}]
+    attacked = plan(weights=(4, 4, 4, 4)).model_dump() | {"simulation": True, "attacks": attacks}
+    version = train(Plan.model_validate(attacked)).model_version
+    state = promote(plan(), version=version, return_state=True)
+    assert state.name == "Refused"
+    assert state.message == "no_attacks: it was trained under attack, in a simulation"
+    assert aliases() == {"candidate": version}
+    start = {"start": {"kind": "version", "version": version}}
+    with pytest.raises(PlanError, match=f"start: signs/{version} was trained under attack"):
+        train(Plan.model_validate(plan().model_dump() | start))
+    assert train(Plan.model_validate(attacked | start)).model_version != version
 
 
 def test_a_gate_on_what_was_not_measured_is_one_line(known: Versions) -> None:

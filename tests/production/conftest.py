@@ -64,7 +64,7 @@ class Production(NamedTuple):
         return [name for name, secret in self.documented.secrets.items() if any(secret in text for text in everything)]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]:
     if MISSING:
         pytest.skip(f"not installed: {', '.join(MISSING)}")
@@ -107,7 +107,7 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]
         yield found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def trained(production: Production, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     home = tmp_path_factory.mktemp("home")
     done = production.roundhouse(home, *QUICK)
