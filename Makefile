@@ -4,13 +4,20 @@ export PYTHONDONTWRITEBYTECODE :=
 unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 
-.PHONY: train test up lint bench robustness fed-heart fedavg chaos lock
+.PHONY: train test test-all up lint bench robustness fed-heart fedavg chaos lock
 
 train: .venv/installed
 	@$(BIN)/roundhouse train quickstart
 
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+# The suite: of tests that take long, the short form. About ten minutes on two cores.
 test: .venv/installed-dev
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not slow"
+
+# Every test, the long forms too: about twice as long.
+test-all: .venv/installed-dev
+	$(PYTEST)
 
 up: .venv/installed
 	@$(BIN)/roundhouse up

@@ -66,8 +66,7 @@ def assert_sound(summary: Summary) -> None:
     assert (again.agrees, again.computed, again.differing) == (True, summary.weights_sha256, ())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("every", "ends"), [(3, [3, 6, 7]), (50, [7])])
+@pytest.mark.parametrize(("every", "ends"), [(3, [3, 6, 7]), pytest.param(50, [7], marks=pytest.mark.slow)])
 def test_every_round_has_the_bits_and_the_record_of_rounds_one_by_one(every: int, ends: list[int]) -> None:
     train(small_plan("rounds=7", "algorithm.transforms.0.norm=0.3"), run_key="one")
     before = len(versions_of("quickstart"))
@@ -151,7 +150,6 @@ def dies_in(number: int, error: BaseException, monkeypatch: pytest.MonkeyPatch) 
     return done
 
 
-@pytest.mark.slow
 def test_rounds_that_were_over_when_a_block_failed_are_committed(monkeypatch: pytest.MonkeyPatch) -> None:
     reference = train(small_plan("rounds=7"))
     done = dies_in(6, TrainingError("round 6 is not to be"), monkeypatch)
@@ -169,7 +167,6 @@ def test_rounds_that_were_over_when_a_block_failed_are_committed(monkeypatch: py
     assert_sound(summary)
 
 
-@pytest.mark.slow
 def test_a_round_that_dies_of_what_may_pass_is_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     reference = train(small_plan("rounds=7"))
     done = dies_in(5, MemoryError("no memory"), monkeypatch)
@@ -179,7 +176,6 @@ def test_a_round_that_dies_of_what_may_pass_is_computed_again(monkeypatch: pytes
     assert numbers(summary) == numbers(reference)
 
 
-@pytest.mark.slow
 def test_ctrl_c_in_a_block_keeps_the_rounds_that_were_over(monkeypatch: pytest.MonkeyPatch) -> None:
     done = dies_in(5, KeyboardInterrupt(), monkeypatch)
     state = train(plan_of(), run_key="mine", return_state=True)
@@ -217,7 +213,6 @@ def killed_after_writing(records: int, monkeypatch: pytest.MonkeyPatch) -> None:
             train(plan_of(), run_key="mine")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("written", "every"), [(5, 3), (5, 1)])
 def test_a_kill_in_the_middle_of_a_commit_goes_on_with_the_same_bits_and_records(
     written: int, every: int, monkeypatch: pytest.MonkeyPatch

@@ -166,29 +166,30 @@ def found_with(devices: int) -> tuple[dict[str, list[str]], set[int]]:
     return json.loads(line.removeprefix("found ")), devices_of("MatMul", done)
 
 
-@pytest.mark.slow
+several = pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
+
+
+@several
 @pytest.mark.parametrize("name", KINDS)
-def test_one_two_or_three_devices_give_the_same_bits(name):
-    one, two, three = (found_with(count)[0] for count in (1, 2, 3))
+def test_devices_give_the_bits_that_one_gives(name, count):
+    one, many = found_with(1)[0], found_with(count)[0]
     for what in ("side by side", "scores"):
-        assert one[f"{name} {what}"] == two[f"{name} {what}"] == three[f"{name} {what}"]
+        assert one[f"{name} {what}"] == many[f"{name} {what}"]
     (alone,) = one[f"{name} on each"]
-    assert two[f"{name} on each"] == [alone] * 2
-    assert three[f"{name} on each"] == [alone] * 3
+    assert many[f"{name} on each"] == [alone] * count
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("count", [1, 2, 3])
+@several
 def test_every_device_trains(count):
     found, used = found_with(count)
     assert used == set(range(count))
     assert found["device"] == "cpu"
 
 
-@pytest.mark.slow
+@several
 @pytest.mark.parametrize("name", KINDS)
-def test_a_program_is_traced_once_for_all_devices(name):
-    assert found_with(3)[0][f"{name} traces"] == found_with(1)[0][f"{name} traces"]
+def test_a_program_is_traced_once_for_all_devices(name, count):
+    assert found_with(count)[0][f"{name} traces"] == found_with(1)[0][f"{name} traces"]
 
 
 DETERMINISTIC = """

@@ -202,7 +202,6 @@ def answers(url: str) -> bool:
     return True
 
 
-@pytest.mark.slow
 def test_mlflow_serves_the_champion_with_the_predictions_of_the_model(home: Path, service: str) -> None:
     rows = raw_federation(sites_plan(home.parent / "table.csv")).test.x
     served = [invoked(service, {"inputs": rows.tolist()}) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""The quickstart against PostgreSQL, an S3 store, and Prefect and MLflow with passwords."""
+"""The quickstart against PostgreSQL, an S3 store, and Prefect and MLflow with passwords; and their back-up."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.production.conftest import QUICK, Production, Trained
+from tests.production.conftest import QUICK, SUPERUSER_PASSWORD, Production, Trained
+from tests.production.servers import free_ports, postgresql, run
 from tests.roundhouse.commands import environment, roundhouse, wait_until
-
-pytestmark = pytest.mark.slow
 
 WRONG = "a-wrong-password"
 _AT_ONCE = 60  # seconds, on a busy machine; what is away is waited for much longer
@@ -120,7 +119,7 @@ def test_no_password_is_printed_or_written_to_a_log(production: Production, trai
     ("arguments", "variable", "value"),
     [
         (QUICK, "PREFECT_API_AUTH_STRING", f"admin:{WRONG}"),
-        (QUICK, "MLFLOW_TRACKING_PASSWORD", WRONG),
+        pytest.param(QUICK, "MLFLOW_TRACKING_PASSWORD", WRONG, marks=pytest.mark.slow),
         (("runs",), "MLFLOW_TRACKING_PASSWORD", WRONG),
     ],
 )
@@ -135,3 +134,36 @@ def test_a_wrong_password_is_one_line_that_names_its_variable(
     assert variable in said[0]
     assert production.leaked(done.stderr, logs(tmp_path)) == []
     assert WRONG not in done.stderr + logs(tmp_path)
+
+
+# The back-up, as docs/operations.md writes it
+
+
+COUNTED = {
+    "mlflow": "SELECT count(*), min(run_id) FROM model_versions",
+    "mlflow_auth": "SELECT count(*), min(username) FROM users",
+    "prefect": "SELECT count(*), min(name) FROM flow_run",
+}
+
+
+def test_a_back_up_holds_versions_users_and_flow_runs(production: Production, trained: Trained, tmp_path: Path) -> None:
+    documented, env = production.documented, environment(tmp_path)
+    for name in COUNTED:
+        run(documented.command(f"pg_dump --format=custom --file {name}.dump"), env, tmp_path)
+    counts = {name: run(_asking(production, name, production.database), env, tmp_path) for name in COUNTED}
+    assert counts["mlflow"] == f"3|{trained.summary['run_id']}\n"
+    (empty,) = free_ports(1)
+    with postgresql(empty, SUPERUSER_PASSWORD, tmp_path / "postgresql.log"):
+        (tmp_path / "servers.sql").write_text(documented.file("servers.sql"))
+        commands = [documented.command("psql "), *(documented.command(f"pg_restore .*/{name} ") for name in COUNTED)]
+        for command in commands:
+            there = [part.replace(f":{production.database}", f":{empty}") for part in command]
+            run(there, {**env, "PGPASSWORD": SUPERUSER_PASSWORD}, tmp_path)
+        assert {name: run(_asking(production, name, empty), env, tmp_path) for name in COUNTED} == counts
+
+
+def _asking(production: Production, name: str, port: int) -> list[str]:
+    """A question to one of the databases, as its owner."""
+    restore = production.documented.command(f"pg_restore .*/{name} ")
+    url = restore[restore.index("--dbname") + 1].replace(f":{production.database}", f":{port}")
+    return ["psql", url, "--tuples-only", "--no-align", "--command", COUNTED[name]]
