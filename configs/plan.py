@@ -18,8 +18,8 @@ from federated.division import Holdout
 from federated.drift import DriftLimits
 from federated.errors import PlanError
 from federated.federation import Federation, federate
-from federated.gates import Promotion
 from federated.partitions import AnyPartition, Natural
+from federated.promotion import Promotion
 from federated.scaling import AnyScaling, AsIs
 from federated.stopping import Stop
 from models.architecture import Asked, AskedDevice, Precision

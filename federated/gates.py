@@ -1,11 +1,10 @@
-"""Whether a candidate may replace the champion: gates, their verdicts, and the decision."""
+"""Gates: what a candidate must show to replace the champion."""
 
 from __future__ import annotations
 
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
@@ -15,7 +14,6 @@ from federated.comparison import client_losses, losses, measured, upper_bound
 from federated.component import ByKind, Component
 from federated.engine import SMALLER_IS_BETTER
 from federated.engine import Scores as RowScores
-from federated.randomness import generator
 
 Metric = Literal["accuracy", "loss", "mae"]
 
@@ -25,8 +23,8 @@ class Scores(NamedTuple):
 
     ``test`` has each metric on the server's test rows and ``clients`` on each client's own, as ``Engine.score``
     gives them. ``epsilon`` is the privacy spent, None for a training without a privacy guarantee. ``latency`` is in
-    seconds a prediction, ``size`` in bytes; ``schema`` is the model's signature as plain JSON values. ``attacked`` says
-    that some of its clients attacked, as they do in simulations.
+    seconds a prediction, ``size`` in bytes; ``schema`` is the model's signature as plain JSON values; ``attacked`` says
+    that clients attacked in its training.
     """
 
     test: RowScores
@@ -46,19 +44,6 @@ class Verdict(NamedTuple):
     measured: str
     allowed: str
     reason: str
-
-
-class Decision(NamedTuple):
-    """The verdicts of all gates, and whether every one passed."""
-
-    passed: bool
-    verdicts: tuple[Verdict, ...]
-
-    def as_markdown(self) -> str:
-        """A table with one row a gate."""
-        head = ("gate", "verdict", "measured", "allowed", "reason")
-        rows = [(v.gate, "passed" if v.passed else "refused", v.measured, v.allowed, v.reason) for v in self.verdicts]
-        return "\n".join(map(_table_row, [head, ["---"] * len(head), *rows]))
 
 
 class Gate(Component, ABC):
@@ -242,33 +227,6 @@ AnyGate = Annotated[
 ]
 
 
-class Promotion(Component):
-    """The gates that a candidate must pass to replace the champion, and whether a person must approve it too."""
-
-    gates: tuple[AnyGate, ...] = ()
-    approval: bool = False
-
-    @field_validator("gates")
-    @classmethod
-    def _each_once(cls, gates: tuple[AnyGate, ...]) -> tuple[AnyGate, ...]:
-        names = [gate.name for gate in gates]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"expected each gate once, got {', '.join(twice)} more than once; keep the strictest")
-        return gates
-
-
-def judge_all(gates: Sequence[Gate], candidate: Scores, champion: Scores | None, seed: int) -> Decision:
-    """All verdicts, in the order of ``gates``: a function of its arguments alone. Without gates, it passes.
-
-    A model that was trained under attack is refused, whatever the gates. A gate draws from a stream of its own, so
-    the other gates do not change its verdict. Raises what ``Gate.judge`` raises.
-    """
-    verdicts = tuple(gate.judge(candidate, champion, generator(seed, 0, f"gate-{gate.name}")) for gate in gates)
-    if candidate.attacked:
-        verdicts += (Verdict("no_attacks", False, "attacks", "none", "it was trained under attack, in a simulation"),)
-    return Decision(all(verdict.passed for verdict in verdicts), verdicts)
-
-
 def _limited(gate: str, what: str, value: float, limit: float, unit: str = "") -> Verdict:
     passed = math.isfinite(value) and value <= limit
     reason = f"{what} is {'within the limit' if passed else _fault(value, 'above the limit')}"
@@ -295,9 +253,3 @@ def _number(value: float, unit: str = "") -> str:
 
 def _fault(value: float, otherwise: str) -> str:
     return otherwise if math.isfinite(value) else "NaN or infinite"
-
-
-def _table_row(cells: Sequence[str]) -> str:
-    # A client's name may hold what would end the cell.
-    safe = [" ".join(cell.split()).replace("|", r"\|") for cell in cells]
-    return f"| {' | '.join(safe)} |"

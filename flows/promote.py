@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from configs.loading import resolve_plan
 from configs.plan import Plan
 from federated.federation import Federation
-from federated.gates import Decision
+from federated.promotion import Decision
 from flows.named import run_name
 from flows.one_at_a_time import one_promotion_of
 from flows.waiting import await_mlflow

@@ -15,7 +15,8 @@ from pydantic import BaseModel
 
 from configs.plan import Plan
 from federated.federation import Federation
-from federated.gates import Decision, Scores, judge_all
+from federated.gates import Scores
+from federated.promotion import Decision, judge_all
 from tasks.records import attacked
 from tasks.run_keys import require_run_key
 from tasks.stored import Library

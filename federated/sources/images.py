@@ -11,8 +11,9 @@ from pydantic import Field
 
 from federated.data import Dataset, Split
 from federated.errors import DataError
-from federated.sources.reading import located, reason
+from federated.sources.reading import reason
 from federated.sources.source import Source
+from federated.variables import location
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -54,7 +55,7 @@ class Images(Source):
         return Dataset(Split(x, y), tuple(labels), f"data.images {self.path}", keys)
 
     def _found(self) -> list[_Found]:
-        root = located(self.path)
+        root = location("data.images.path", self.path)
         clients = [root] if self.client is None else _folders(root)
         found = [
             _Found(client.name, folder.name, path)

@@ -7,13 +7,13 @@ import io
 import re
 import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
-from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from federated.errors import DataError
+from federated.variables import location
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,18 +32,13 @@ def hint(name: str, known: Iterable[str]) -> str:
     return f"it has {', '.join(names[:_TOLD]) or 'nothing'}" + (" …" if len(names) > _TOLD else "")
 
 
-def located(path: Path) -> Path:
-    """Where a path of a plan lies: ``~`` is the user's folder."""
-    return path.expanduser()
-
-
 def content(field: str, path: Path) -> bytes:
     """What the file holds, unpacked where its first bytes say that it is gzip.
 
     Raises:
         DataError: there is no such file, or it cannot be read or unpacked.
     """
-    raw = _raw(field, located(path))
+    raw = _raw(field, location(field, path))
     if not raw.startswith(_GZIP):
         return raw
     try:
@@ -54,14 +49,33 @@ def content(field: str, path: Path) -> bytes:
         ) from error
 
 
-def files(field: str, path: Path | tuple[Path, ...]) -> list[Path]:
-    """The files that are meant: one, several, or those that fit a pattern such as ``data/*.csv``, sorted by name.
+def read(field: str, path: Path, expected: str, reader: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
+    """The table in a file, by a reader of pandas; ``expected`` says what the file should be.
 
     Raises:
-        DataError: no file fits a pattern.
+        DataError: there is no such file, it is no such table, it is cut short, or it has no rows.
     """
-    asked = [path] if isinstance(path, Path) else path
-    return [found for one in asked for found in _matching(field, located(one))]
+    import pandas as pd
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
+            table = reader(path)
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{field}: there is no file {path}; name your own table, for example --set data.path=table.csv"
+        ) from error
+    except ImportError as error:
+        raise DataError(f"{field}: cannot read {path}, a package is missing ({reason(error)})") from error
+    except OSError as error:
+        if error.strerror:
+            raise DataError(f"{field}: cannot read {path} ({error.strerror})") from error
+        raise DataError(f"{field}: {path} is no {expected} ({reason(error)})") from error
+    except (ValueError, EOFError, zlib.error, pd.errors.ParserWarning) as error:  # parsing errors are ValueErrors
+        raise DataError(f"{field}: {path} is no {expected} ({reason(error)})") from error
+    if table.empty:
+        raise DataError(f"{field}: {path} has a header but no rows")
+    return table
 
 
 def table(
@@ -80,26 +94,22 @@ def table(
     """
     import pandas as pd
 
-    held = io.BytesIO(content(field, path))
     engine: Literal["c", "python"] = "c" if len(separator) == 1 else "python"
     written: dict[Any, type] = dict.fromkeys(text, str)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
-            found: pd.DataFrame = pd.read_csv(
-                held,
-                sep=separator if engine == "c" else re.escape(separator),
-                engine=engine,
-                header=header,
-                index_col=False,
-                dtype=written,
-                keep_default_na=not text,
-            )
-    except (ValueError, pd.errors.ParserWarning) as error:  # parsing errors are ValueErrors
-        raise DataError(f"{field}: expected a table, {path} is none ({reason(error)})") from error
-    if found.empty:
-        raise DataError(f"{field}: {path} has no rows")
-    return found
+
+    def parsed(path: Path) -> pd.DataFrame:
+        found: pd.DataFrame = pd.read_csv(
+            io.BytesIO(content(field, path)),
+            sep=separator if engine == "c" else re.escape(separator),
+            engine=engine,
+            header=header,
+            index_col=False,
+            dtype=written,
+            keep_default_na=not text,
+        )
+        return found
+
+    return read(field, path, "table", parsed)
 
 
 def require_column(field: str, path: Path, column: int | str, found: pd.DataFrame) -> None:
@@ -129,12 +139,3 @@ def _raw(field: str, path: Path) -> bytes:
         ) from error
     except OSError as error:
         raise DataError(f"{field}: cannot read {path} ({error.strerror})") from error
-
-
-def _matching(field: str, path: Path) -> list[Path]:
-    if not any(sign in str(path) for sign in "*?["):
-        return [path]
-    found = sorted(glob(str(path)))  # noqa: PTH207 - the pattern may be absolute
-    if not found:
-        raise DataError(f"{field}: no file fits {path}")
-    return [Path(one) for one in found]

@@ -1,20 +1,15 @@
-"""The files of a table: which are meant, whose they are, and how a broken one is told. pandas comes with the first."""
+"""The files of a table: which are meant, and whose they are."""
 
 from __future__ import annotations
 
 import re
-import warnings
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from glob import escape, glob
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from federated.errors import DataError
 from federated.variables import location
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 CLIENT = "{client}"
 """What stands in a path for the name of the client whose rows the file holds."""
@@ -59,36 +54,3 @@ def _expression(parts: list[str]) -> str:
     """The pattern as a regular expression; where the client stands twice, it is the same."""
     text = "".join("[^/]*" if part == "*" else part if part == CLIENT else re.escape(part) for part in parts)
     return text.replace(CLIENT, "(?P<client>[^/]+)", 1).replace(CLIENT, "(?P=client)")
-
-
-def read(field: str, path: Path, expected: str, reader: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
-    """The table in a file, by a reader of pandas; ``expected`` says what the file should be.
-
-    Raises:
-        DataError: there is no such file, it is no such table, it is cut short, or it has no rows.
-    """
-    import pandas as pd
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
-            table = reader(path)
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{field}: there is no file {path}; name your own table, for example --set data.path=table.csv"
-        ) from error
-    except ImportError as error:
-        raise DataError(f"{field}: cannot read {path}, a package is missing ({_reason(error)})") from error
-    except OSError as error:
-        if error.strerror:
-            raise DataError(f"{field}: cannot read {path} ({error.strerror})") from error
-        raise DataError(f"{field}: {path} is no {expected} ({_reason(error)})") from error
-    except (ValueError, EOFError, zlib.error, pd.errors.ParserWarning) as error:  # parsing errors are ValueErrors
-        raise DataError(f"{field}: {path} is no {expected} ({_reason(error)})") from error
-    if table.empty:
-        raise DataError(f"{field}: {path} has a header but no rows")
-    return table
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from federated.sources.reading import read
 from federated.sources.table import Table
-from federated.sources.table_files import read
 
 if TYPE_CHECKING:
     import pandas as pd

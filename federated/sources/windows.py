@@ -12,10 +12,11 @@ from pydantic import Field, model_validator
 
 from federated.data import Dataset
 from federated.errors import DataError
-from federated.sources.reading import files, require_column, table
+from federated.sources.reading import require_column, table
 from federated.sources.series import Series, Window, cut, whole
 from federated.sources.sliding import Starts
 from federated.sources.source import Source
+from federated.sources.table_files import TableFile, table_files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,10 +30,12 @@ class Windows(Source):
     | ``client`` | whose series | inputs | target |
     | --- | --- | --- | --- |
     | ``column`` | each column of one table is a client's | the column's own past | the same column |
-    | ``file`` | each file is a client's, called like the file | ``columns`` | the column ``target`` |
+    | ``file`` | each file is a client's, called like it | ``columns`` | the column ``target`` |
 
     ``columns: null`` is all of them, but ``time``. Where ``time`` names a column of numbers, or of dates that ISO 8601
     knows, windows do not cross the places where it moves on by another step than it usually does (the median).
+
+    A file's client may also stand in ``path``, as ``{client}``.
 
     *Guarantees:* windows overlap, so that dealing them out by chance would train on what is tested. The last
     ``test_share`` of each client's time is reserved for testing, and windows across the cut are left out: no number is
@@ -45,7 +48,9 @@ class Windows(Source):
     """
 
     kind: Literal["windows"] = "windows"
-    path: Path | tuple[Path, ...] = Field(description="a table, several, or a pattern such as data/*.csv.gz")
+    path: Path | tuple[Path, ...] = Field(
+        description="a table, several, or a pattern: data/*.csv.gz, data/{client}.csv"
+    )
     past: int = Field(ge=1, description="steps that are seen")
     horizon: int = Field(default=1, ge=1, description="steps from the last seen one to the target")
     step: int = Field(default=1, ge=1, description="steps from one window to the next")
@@ -66,9 +71,9 @@ class Windows(Source):
         return self
 
     def load(self) -> Dataset:
-        found = files("data.windows.path", self.path)
+        found = table_files("data.windows.path", self.path if isinstance(self.path, tuple) else (self.path,))
         self._check_names(found)
-        series = [one for path in found for one in self._series(path)]
+        series = [one for file in found for one in self._series(file)]
         window = Window(self.past, self.horizon, self.step)
         begins = [whole(one, window, self.test_share) for one in series]
         self._check_missing(series, window, sum(map(_count, begins)))
@@ -77,19 +82,19 @@ class Windows(Source):
         rows = cut(series, [np.concatenate(first) for first in begins], window)
         keys = np.repeat([one.client for one in series], [_count(first) for first in begins])
         tests = np.concatenate([np.repeat([False, True], [len(part) for part in first]) for first in begins])
-        origin = f"data.windows {found[0]}" + (f" and {len(found) - 1} more" if len(found) > 1 else "")
+        origin = f"data.windows {found[0].path}" + (f" and {len(found) - 1} more" if len(found) > 1 else "")
         return Dataset(rows, None, origin, keys, tests if self.test_share else None)
 
-    def _check_names(self, found: list[Path]) -> None:
+    def _check_names(self, found: list[TableFile]) -> None:
         if self.client == "column" and len(found) > 1:
             raise DataError(f"data.windows.path: client: column takes one table, got {len(found)}; use client: file")
-        names = [_stem(path) for path in found]
+        names = [_name(file) for file in found]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise DataError(f"data.windows.path: two files are called {twice[0]!r}, which names a client; rename one")
+            raise DataError(f"data.windows.path: two files are client {twice[0]!r}; rename one")
 
-    def _series(self, path: Path) -> Iterator[Series]:
-        held = table("data.windows.path", path, self.separator)
+    def _series(self, file: TableFile) -> Iterator[Series]:
+        path, held = file.path, table("data.windows.path", file.path, self.separator)
         jumps = self._jumps(path, held)
         names = self._names(path, held)
         inputs = self._numbers("columns", path, held[names])
@@ -99,7 +104,7 @@ class Windows(Source):
         else:
             require_column("data.windows.target", path, self.target, held)
             target = self._numbers("target", path, held[[self.target]])
-            yield Series(_stem(path), inputs, target[:, 0], jumps)
+            yield Series(_name(file), inputs, target[:, 0], jumps)
 
     def _names(self, path: Path, held: pd.DataFrame) -> list[str]:
         names = list(self.columns) if self.columns else [str(name) for name in held.columns if name != self.time]
@@ -169,6 +174,7 @@ def _count(first: Starts) -> int:
     return len(first.train) + len(first.test)
 
 
-def _stem(path: Path) -> str:
-    """A file's name without its endings, as in ``station.csv.gz``."""
-    return path.name.removesuffix(".gz").rpartition(".")[0] or path.name
+def _name(file: TableFile) -> str:
+    """Whose file it is: as its path says, or by its name without its endings, as in ``station.csv.gz``."""
+    name = file.path.name
+    return file.client or name.removesuffix(".gz").rpartition(".")[0] or name

@@ -20,19 +20,17 @@ from federated.gates import (
     AnyGate,
     AtLeast,
     AtMost,
-    Decision,
     Epsilon,
     Gate,
     Latency,
     NotWorse,
-    Promotion,
     Schema,
     Scores,
     Size,
     Verdict,
     WorstClient,
-    judge_all,
 )
+from federated.promotion import Decision, Promotion, judge_all
 from tests.federated.families import GATES
 
 COMPARING = tuple(gate for gate in GATES if isinstance(gate, NotWorse | WorstClient | Schema))

@@ -14,7 +14,8 @@ from PIL import Image
 from federated.data import Dataset, Split
 from federated.errors import DataError
 from federated.sources import Csv, Idx, Images, Npz, Parquet, Ratings, Source, Text, Windows
-from federated.sources.reading import content, files, hint, table
+from federated.sources.reading import content, hint, table
+from federated.sources.table_files import TableFile, table_files
 from tests.federated.families import SOURCES, SOURCES_WITHOUT_A_FILE
 from tests.federated.idx_files import packed_idx
 
@@ -168,10 +169,11 @@ def test_a_folder_is_no_file(tmp_path) -> None:
 def test_a_pattern_stands_for_its_files_in_order(tmp_path) -> None:
     for name in ("b.csv", "a.csv", "c.txt"):
         (tmp_path / name).touch()
-    assert files("data.x", tmp_path / "*.csv") == [tmp_path / "a.csv", tmp_path / "b.csv"]
-    assert files("data.x", (tmp_path / "c.txt", tmp_path / "a.csv")) == [tmp_path / "c.txt", tmp_path / "a.csv"]
+    a, b, c = (TableFile(tmp_path / name, None) for name in ("a.csv", "b.csv", "c.txt"))
+    assert table_files("data.x", [tmp_path / "*.csv"]) == [a, b]
+    assert table_files("data.x", [c.path, a.path]) == [c, a]
     with pytest.raises(DataError, match=r"data\.x: no file fits .*\*\.parquet"):
-        files("data.x", tmp_path / "*.parquet")
+        table_files("data.x", [tmp_path / "*.parquet"])
 
 
 def test_a_separator_of_several_characters_is_taken_as_written(tmp_path) -> None:
@@ -183,10 +185,10 @@ def test_a_separator_of_several_characters_is_taken_as_written(tmp_path) -> None
 def test_a_table_without_rows_or_with_ragged_ones_is_refused(tmp_path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("a,b\n")
-    with pytest.raises(DataError, match=r"data\.x: .*t\.csv has no rows"):
+    with pytest.raises(DataError, match=r"data\.x: .*t\.csv has a header but no rows"):
         table("data.x", path)
     path.write_text("a,b\n1,2\n1,2,3\n")
-    with pytest.raises(DataError, match=r"data\.x: expected a table, .*t\.csv is none"):
+    with pytest.raises(DataError, match=r"data\.x: .*t\.csv is no table"):
         table("data.x", path)
 
 
@@ -206,4 +208,6 @@ def test_a_path_may_begin_at_the_users_folder(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "t.csv").write_text("a\n1\n")
     assert content("data.x", Path("~/t.csv")) == b"a\n1\n"
-    assert files("data.x", Path("~/*.csv")) == [tmp_path / "t.csv"]
+    assert table_files("data.x", [Path("~/*.csv")]) == [TableFile(tmp_path / "t.csv", None)]
+    monkeypatch.setenv("MY_TABLES", str(tmp_path))
+    assert content("data.x", Path("${MY_TABLES}/t.csv")) == b"a\n1\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -61,6 +62,15 @@ def test_each_file_is_a_client_called_like_it(tmp_path) -> None:
     assert dataset.keys.tolist() == ["a"] * 8 + ["b"] * 8
     assert dataset.rows.x[1].tolist() == [[-1, 1], [-2, 2]]
     assert dataset.rows.y[[1, 9]].tolist() == [3, 103]
+
+
+def test_a_path_says_whose_file_it_is_and_where_it_lies(tmp_path, monkeypatch) -> None:
+    for client in ("x", "y"):
+        (tmp_path / client).mkdir()
+        (tmp_path / client / "s.csv").write_text(counting(20))
+    monkeypatch.setenv("MY_TABLES", str(tmp_path))
+    dataset = Windows(path=Path("${MY_TABLES}/{client}/s.csv"), past=2, client="file", target="north").load()
+    assert set(dataset.keys) == {"x", "y"}
 
 
 def test_without_a_list_all_columns_but_the_times_are_inputs(tmp_path) -> None:
@@ -224,7 +234,7 @@ def test_two_files_of_one_name_cannot_be_two_clients(tmp_path) -> None:
     for folder in ("x", "y"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "s.csv").write_text(counting(20))
-    with pytest.raises(DataError, match=r"data\.windows\.path: two files are called 's'"):
+    with pytest.raises(DataError, match=r"data\.windows\.path: two files are client 's'"):
         Windows(path=tmp_path / "*" / "s.csv", past=2, client="file", target="north").load()
 
 

@@ -150,6 +150,7 @@ def dies_in(number: int, error: BaseException, monkeypatch: pytest.MonkeyPatch) 
     return done
 
 
+@pytest.mark.slow
 def test_rounds_that_were_over_when_a_block_failed_are_committed(monkeypatch: pytest.MonkeyPatch) -> None:
     reference = train(small_plan("rounds=7"))
     done = dies_in(6, TrainingError("round 6 is not to be"), monkeypatch)
@@ -213,7 +214,7 @@ def killed_after_writing(records: int, monkeypatch: pytest.MonkeyPatch) -> None:
             train(plan_of(), run_key="mine")
 
 
-@pytest.mark.parametrize(("written", "every"), [(5, 3), (5, 1)])
+@pytest.mark.parametrize(("written", "every"), [(5, 3), pytest.param(5, 1, marks=pytest.mark.slow)])
 def test_a_kill_in_the_middle_of_a_commit_goes_on_with_the_same_bits_and_records(
     written: int, every: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,7 +252,7 @@ def test_a_damaged_checkpoint_falls_back_by_a_block_and_only_it_is_said_to_be_da
     assert_sound(summary)
 
 
-@pytest.mark.parametrize("lost", [(2, 3), (4, 5, 6)], ids=str)
+@pytest.mark.parametrize("lost", [pytest.param((2, 3), marks=pytest.mark.slow), (4, 5, 6)], ids=str)
 def test_what_the_checkpoints_lack_of_a_block_comes_from_mlflow(
     lost: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ from tests.flows.test_blocks import dies_in
 from tests.flows.test_going_on import numbers
 from tests.flows.test_train import Interrupter, client, run_of, small_plan
 
+SLOW = pytest.mark.slow
 pytestmark = pytest.mark.usefixtures("prefect_api", "home")
 
 
@@ -33,7 +34,10 @@ def history(summary: Summary, name: str) -> dict[int, Any]:
     return {point.step: point.value for point in client().get_metric_history(summary.run_id, name)}
 
 
-@pytest.mark.parametrize(("every", "evaluated", "block"), [(2, [2, 4], 1), (2, [2, 4], 3), (0, [], 1), (9, [], 3)])
+@pytest.mark.parametrize(
+    ("every", "evaluated", "block"),
+    [(2, [2, 4], 1), (2, [2, 4], 3), pytest.param(0, [], 1, marks=SLOW), pytest.param(9, [], 3, marks=SLOW)],
+)
 def test_only_such_rounds_are_evaluated_and_the_model_that_comes_out(
     every: int, evaluated: list[int], block: int
 ) -> None:

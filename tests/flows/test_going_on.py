@@ -214,7 +214,14 @@ LOST: dict[str, tuple[Callable[[], None], list[str]]] = {
 }
 
 
-@pytest.mark.parametrize(("spoil", "said"), LOST.values(), ids=LOST)
+SHORT = ("nothing", "two rounds, one without weights", "a torn record in the middle")
+"""What stays in the short form of the test."""
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [pytest.param(*lost, id=name, marks=() if name in SHORT else pytest.mark.slow) for name, lost in LOST.items()],
+)
 def test_what_the_checkpoints_lack_comes_from_mlflow(
     spoil: Callable[[], None], said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,7 +31,7 @@ def kept(run_key: str) -> list[Path]:
     return sorted((Path(environment.checkpoints()) / "quickstart" / run_key / "memories").iterdir())
 
 
-@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("every", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_training_that_dies_goes_on_with_what_its_clients_kept(every: int, monkeypatch: pytest.MonkeyPatch) -> None:
     reference, really = train(scaffold(), run_key="whole").weights_sha256, round_tasks.server_half
 

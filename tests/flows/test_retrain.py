@@ -149,7 +149,7 @@ def test_what_came_out_is_refused_where_a_gate_refuses_it(table: Path) -> None:
     assert aliases() == {"champion": "2", "candidate": "3"}
 
 
-@pytest.mark.parametrize("only_new_data", [True, False])
+@pytest.mark.parametrize("only_new_data", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_what_was_refused_is_not_trained_again_until_something_changes(table: Path, only_new_data: bool) -> None:
     write(table, [*ROWS, *rows_of("b", 20, seed=1)])
     plan = sites_plan(table, "rounds=1", "promotion.gates=[{kind: at_least, metric: accuracy, value: 2}]")

@@ -84,6 +84,7 @@ def test_ctrl_c_ends_it_as_cancelled_and_killed_and_keeps_the_models(warm_home: 
     assert int(model["round"]) >= 2
 
 
+@pytest.mark.slow
 def test_kill_9_takes_the_embedded_server_along_and_the_next_training_is_not_held_up(warm_home: Path) -> None:
     running = Running(warm_home, "train", "quickstart", "--set", "rounds=5000")
     running.wait_for("round 2/5000")
@@ -103,6 +104,7 @@ def test_sigterm_ends_it_as_killed(warm_home: Path) -> None:
     assert rows(warm_home / "mlflow.db", "select status from runs") == [("KILLED",)]
 
 
+@pytest.mark.slow
 def test_two_first_trainings_of_one_plan_at_a_time_leave_one_consistent_registry(tmp_path: Path) -> None:
     home = tmp_path / "fresh"
     home.mkdir()
@@ -129,6 +131,7 @@ def test_two_first_trainings_of_one_plan_at_a_time_leave_one_consistent_registry
 TAGS = ("round", "run_key", "parent_version", "weights_sha256")
 
 
+@pytest.mark.slow
 def test_models_are_listed_after_a_training_that_registered_none(warm_home: Path) -> None:
     diverging = ("--set", "algorithm.local.optimizer.learning_rate=1.0e+30")
     assert roundhouse(warm_home, "train", *QUICK, *diverging).returncode == 1
@@ -197,7 +200,11 @@ def test_bad_data_end_a_training_before_anything_is_written(warm_home: Path) -> 
     ("change", "says"),
     [
         ("device=gpu", "device: gpu, but TensorFlow sees no GPU here; use auto or cpu, or install roundhouse[gpu]"),
-        ("replicas=64", "replicas: 64 devices are to train one client together, but TensorFlow sees 1 CPU here; "),
+        pytest.param(
+            "replicas=64",
+            "replicas: 64 devices are to train one client together, but TensorFlow sees 1 CPU here; ",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_devices_that_are_not_there_end_a_training_before_anything_is_written(

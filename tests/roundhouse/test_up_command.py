@@ -161,6 +161,7 @@ def test_the_server_plans_the_scheduled_runs(up: Up, flow: str) -> None:
     assert "ERROR" not in (up.home / "logs" / "prefect-server.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_deployment_run_trains_on_the_worker_and_registers_in_the_mlflow_server(up: Up) -> None:
     done = up.prefect(
         "deployment", "run", "train/on-demand", "--param", "plan=breast-cancer", "--param", SMALL, "--watch"
