@@ -70,9 +70,9 @@ def read(field: str, path: Path, expected: str, reader: Callable[[Path], pd.Data
     except OSError as error:
         if error.strerror:
             raise DataError(f"{field}: cannot read {path} ({error.strerror})") from error
-        raise DataError(f"{field}: {path} is no {expected} ({reason(error)})") from error
+        raise DataError(f"{field}: expected a {expected}, {path} is none ({reason(error)})") from error
     except (ValueError, EOFError, zlib.error, pd.errors.ParserWarning) as error:  # parsing errors are ValueErrors
-        raise DataError(f"{field}: {path} is no {expected} ({reason(error)})") from error
+        raise DataError(f"{field}: expected a {expected}, {path} is none ({reason(error)})") from error
     if table.empty:
         raise DataError(f"{field}: {path} has a header but no rows")
     return table

@@ -188,7 +188,7 @@ def test_a_table_without_rows_or_with_ragged_ones_is_refused(tmp_path) -> None:
     with pytest.raises(DataError, match=r"data\.x: .*t\.csv has a header but no rows"):
         table("data.x", path)
     path.write_text("a,b\n1,2\n1,2,3\n")
-    with pytest.raises(DataError, match=r"data\.x: .*t\.csv is no table"):
+    with pytest.raises(DataError, match=r"data\.x: expected a table, .*t\.csv is none"):
         table("data.x", path)
 
 

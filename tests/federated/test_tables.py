@@ -86,7 +86,7 @@ def test_a_folder_is_no_file(tmp_path) -> None:
     ids=["empty", "blank", "ragged", "picture"],
 )
 def test_what_is_no_table_is_refused(csv, text) -> None:
-    with pytest.raises(DataError, match=r"data\.csv\.path: .*table\.csv is no CSV table \("):
+    with pytest.raises(DataError, match=r"data\.csv\.path: expected a CSV table, .*table\.csv is none \("):
         csv(text).load()
 
 
@@ -255,7 +255,7 @@ def test_a_zipped_table_that_is_cut_short_is_refused(tmp_path) -> None:
     whole = gzip.compress("\n".join(["a,y", *(f"{n},{n % 2}" for n in range(5000))]).encode())
     for name, content in {"cut.csv.gz": whole[: len(whole) // 2], "plain.csv.gz": b"a,y\n1,0\n2,1\n"}.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(DataError, match=rf"data\.csv\.path: .*{name} is no CSV table \("):
+        with pytest.raises(DataError, match=rf"data\.csv\.path: expected a CSV table, .*{name} is none \("):
             Csv(path=tmp_path / name, target="y").load()
 
 
@@ -285,7 +285,7 @@ def test_a_file_that_is_no_parquet_or_cut_short_is_refused(tmp_path) -> None:
     for name, content in {"cut": whole[:-20], "text": b"a,y\n1,0\n", "empty": b""}.items():
         path = tmp_path / f"{name}.parquet"
         path.write_bytes(content)
-        with pytest.raises(DataError, match=rf"^data\.parquet\.path: .*{name}\.parquet is no Parquet table \(") as told:
+        with pytest.raises(DataError, match=rf"^data\.parquet\.path: expected a Parquet table, .*{name}\.parquet is none \(") as told:
             Parquet(path=path, target="y").load()
         assert "\n" not in str(told.value)
 
