@@ -158,7 +158,7 @@ def test_missing_cells_in_a_column_that_is_not_used_do_not_matter(csv) -> None:
 
 
 def test_rows_wider_than_the_header_are_refused(csv) -> None:
-    with pytest.raises(DataError, match="expected a CSV table, .* is none"):
+    with pytest.raises(DataError, match=r"expected a CSV table, .* is none"):
         csv("a,b,y\n1,2,5,0\n3,4,6,1\n", target="y").load()
 
 
@@ -242,7 +242,7 @@ def test_a_file_without_a_header_takes_its_columns_from_the_plan(csv) -> None:
 
 
 def test_more_columns_in_a_file_than_the_plan_names_are_refused(csv) -> None:
-    with pytest.raises(DataError, match="expected a CSV table, .* is none"):
+    with pytest.raises(DataError, match=r"expected a CSV table, .* is none"):
         csv("1,5,0\n2,6,1\n", target="y", columns=("a", "y")).load()
 
 
