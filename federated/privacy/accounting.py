@@ -1,0 +1,155 @@
+"""What releases cost together: epsilon, by two accountants of ``dp_accounting``, which is imported when it counts.
+
+All of it is (ε, δ)-differential privacy where neighbours differ in one unit that is added or removed.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from federated.errors import PlanError
+from federated.privacy.releases import Release
+
+if TYPE_CHECKING:
+    from dp_accounting import PrivacyAccountant
+
+RELATION = "add_or_remove_one"
+"""How neighbouring data differ."""
+
+_MOST = 2**30
+_PART = 1e-4  # to which a noise multiplier is found
+
+
+class Run(NamedTuple):
+    """The same release, so many times."""
+
+    release: Release
+    times: int
+
+
+class Epsilon(NamedTuple):
+    """ε by privacy loss distributions, which is tight, and by Rényi divergences, which cross-checks it.
+
+    ``pld`` is None where it knows no such release. Infinite is no privacy at all.
+    """
+
+    pld: float | None
+    rdp: float | None
+
+    @property
+    def best(self) -> float:
+        """The one to go by."""
+        return next(found for found in (self.pld, self.rdp) if found is not None)  # one of them knows every release
+
+
+def epsilon(spent: Iterable[Run], delta: float) -> Epsilon:
+    """What the releases cost together; 0 for none.
+
+    Its time does not grow with the counts, but with the number of different releases.
+    """
+    from dp_accounting import pld, rdp
+
+    runs = merged(spent)
+    return Epsilon(_epsilon(pld.PLDAccountant, runs, delta), _epsilon(rdp.RdpAccountant, runs, delta))
+
+
+def merged(spent: Iterable[Run]) -> list[Run]:
+    """Equal releases together, in the order in which they first came; composition does not depend on it."""
+    counts: dict[Release, int] = {}
+    for release, times in spent:
+        counts[release] = counts.get(release, 0) + times
+    return [Run(release, times) for release, times in counts.items() if times]
+
+
+def affordable(release: Release, budget: float, delta: float, spent: Sequence[Run] = ()) -> int:
+    """How often ``release`` fits into ``budget``, after what is spent; 0 where not once.
+
+    At most 2³⁰, which is returned for what costs next to nothing.
+    """
+
+    def fits(epsilon_of: _Accounts, count: int) -> bool:
+        return epsilon_of([*spent, Run(release, count)], delta) <= budget
+
+    return _last(partial(fits, _tight), likely=_last(partial(fits, _quick)))
+
+
+def calibrated(release: Callable[[float], Release], count: int, target: float, delta: float) -> float:
+    """The least noise multiplier, to 10⁻⁴, with which ``count`` releases cost at most ``target``.
+
+    Raises:
+        PlanError: no noise is enough.
+    """
+
+    def exceeds(epsilon_of: _Accounts, parts: int) -> bool:
+        return epsilon_of([Run(release(parts * _PART), count)], delta) > target
+
+    by_rdp = _last(partial(exceeds, _quick))
+    parts = _last(partial(exceeds, _tight), likely=by_rdp * 7 // 8) + 1
+    if parts > _MOST:
+        raise PlanError(f"no noise is enough for epsilon {target:g} after {count:,} rounds at delta {delta:g}")
+    return parts * _PART
+
+
+_Accounts = Callable[[Sequence[Run], float], float]
+
+
+def _tight(spent: Sequence[Run], delta: float) -> float:
+    return epsilon(spent, delta).best
+
+
+def _quick(spent: Sequence[Run], delta: float) -> float:
+    """By Rényi divergences alone, which overstate; infinite for what they do not know."""
+    from dp_accounting import rdp
+
+    found = _epsilon(rdp.RdpAccountant, merged(spent), delta)
+    return math.inf if found is None else found
+
+
+def _last(holds: Callable[[int], bool], likely: int = 0) -> int:
+    """The largest number up to 2³⁰ for which it holds, if it holds for every smaller one; 0 is not asked.
+
+    From a ``likely`` answer, which had better be too small, steps grow until they are too far, and are then halved.
+    """
+    low = likely
+    while low and not holds(low):
+        low //= 2
+    step = max(1, low // 64)
+    while low < _MOST and holds(min(low + step, _MOST)):
+        low, step = min(low + step, _MOST), 2 * step
+    high = low + step
+    while low < _MOST and high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def _epsilon(make: Callable[[], PrivacyAccountant], runs: Sequence[Run], delta: float) -> float | None:
+    """None where the accountant knows no such release."""
+    from dp_accounting import UnsupportedEventError
+
+    accountant = make()
+    try:
+        with _silent():
+            for release, times in runs:
+                accountant.compose(release.event(), times)
+            found = float(accountant.get_epsilon(delta))
+    except UnsupportedEventError:
+        return None
+    return math.inf if math.isnan(found) else found
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Without the library's warnings of orders that it leaves out, which cost nothing but tightness."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
