@@ -114,6 +114,11 @@ def checkpoints() -> str:
     return os.environ.get("ROUNDHOUSE_CHECKPOINTS") or str(home() / "checkpoints")
 
 
+def privacy_ledger(population: str) -> Path:
+    """Where it is written what a data population has paid."""
+    return home() / "privacy" / f"{population}.db"
+
+
 def signing_key() -> Path:
     """``$ROUNDHOUSE_SIGNING_KEY``, or a file in ``home()``: the Ed25519 key that signs what trainings record."""
     return Path(os.environ.get("ROUNDHOUSE_SIGNING_KEY") or own_signing_key())

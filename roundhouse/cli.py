@@ -11,7 +11,7 @@ import typer
 
 from configs import environment
 from configs.loading import load_plan, shipped
-from roundhouse import registry_commands
+from roundhouse import privacy_command, registry_commands
 from roundhouse.command import (
     DebugOption,
     JsonOption,
@@ -164,6 +164,7 @@ def up(
 
 
 app.add_typer(registry_commands.app)
+app.add_typer(privacy_command.app)
 
 _LABELS = {
     "clients": "clients",

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 from configs import environment
 from federated.errors import InputError, TrainingError
 
-Kind = Literal["record", "seal", "place"]
+Kind = Literal["record", "seal", "place", "ledger"]
 """What a signed text is: none passes for another."""
 
 Trusted = tuple[str, ...]

@@ -23,6 +23,10 @@ class Release(Component, ABC):
     def event(self) -> DpEvent:
         """The same in ``dp_accounting``'s terms."""
 
+    @abstractmethod
+    def covers(self, actual: Release) -> bool:
+        """Whether ``actual`` costs no more, whatever it is composed with."""
+
 
 class Gaussian(Release):
     """A sum with Gaussian noise, over units that each take part with probability ``sampling_rate`` (Poisson).
@@ -47,6 +51,13 @@ class Gaussian(Release):
             return dp_accounting.NonPrivateDpEvent()
         noised = dp_accounting.GaussianDpEvent(self.noise_multiplier)
         return noised if self.sampling_rate == 1 else dp_accounting.PoissonSampledDpEvent(self.sampling_rate, noised)
+
+    def covers(self, actual: Release) -> bool:
+        return (
+            isinstance(actual, Gaussian)
+            and actual.noise_multiplier >= self.noise_multiplier
+            and actual.sampling_rate <= self.sampling_rate
+        )
 
 
 class TruncatedGaussian(Release):
@@ -75,6 +86,11 @@ class TruncatedGaussian(Release):
         return dp_accounting.TruncatedSubsampledGaussianDpEvent(
             self.units, self.sampling_rate, self.most, self.noise_multiplier
         )
+
+    def covers(self, actual: Release) -> bool:
+        if not isinstance(actual, TruncatedGaussian) or actual.noise_multiplier < self.noise_multiplier:
+            return False
+        return actual.model_copy(update={"noise_multiplier": self.noise_multiplier}) == self
 
 
 AnyRelease = Annotated[Gaussian | TruncatedGaussian, Field(discriminator="kind"), ByKind()]

@@ -1,0 +1,60 @@
+"""What can be asked of a mechanism before anything is trained: epsilon, noise or rounds, given the other two."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from federated.errors import InputError
+from federated.privacy.accounting import RELATION, Epsilon, Run, affordable, calibrated, epsilon
+from federated.privacy.releases import Gaussian
+
+_ASK = (
+    "give --noise-multiplier and --rounds for epsilon, --rounds and --target-epsilon for the noise, "
+    "or --noise-multiplier and --budget for the rounds"
+)
+
+
+class Answer(NamedTuple):
+    """``rounds`` of Gaussian noise on Poisson draws, and what they cost."""
+
+    epsilon: Epsilon
+    delta: float
+    sampling_rate: float
+    noise_multiplier: float
+    rounds: int
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain values; an infinite epsilon is the word ``infinite``."""
+        found = {name: "infinite" if value == math.inf else value for name, value in self.epsilon._asdict().items()}
+        return self._asdict() | {"epsilon": found, "relation": RELATION, "sampling": "poisson"}
+
+
+def answer(
+    sampling_rate: float,
+    delta: float,
+    noise_multiplier: float | None = None,
+    rounds: int | None = None,
+    target_epsilon: float | None = None,
+    budget: float | None = None,
+) -> Answer:
+    """The one of noise, rounds and epsilon that is not given; ``budget`` and ``target_epsilon`` are limits to epsilon.
+
+    Raises:
+        InputError: too little or too much is given, or no noise is enough.
+    """
+
+    def release(noise: float) -> Gaussian:
+        return Gaussian(noise_multiplier=noise, sampling_rate=sampling_rate)
+
+    match (noise_multiplier, rounds, target_epsilon, budget):
+        case (float(), int(), None, None):
+            pass
+        case (None, int(), float(), None):
+            noise_multiplier = calibrated(release, rounds, target_epsilon, delta)
+        case (float(), None, None, float()):
+            rounds = affordable(release(noise_multiplier), budget, delta)
+        case _:
+            raise InputError(_ASK)
+    cost = epsilon([Run(release(noise_multiplier), rounds)], delta)
+    return Answer(cost, delta, sampling_rate, noise_multiplier, rounds)

@@ -1,0 +1,298 @@
+"""The privacy ledger: what a data population has paid for, counted before anything more is told of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field, TypeAdapter
+
+from federated.component import Component
+from federated.errors import InputError, TrainingError
+from federated.privacy.accounting import RELATION, Epsilon, Run, affordable, epsilon
+from federated.privacy.releases import AnyRelease, Release
+from tasks.signing import ForgedError, Signer, Trusted, read_signed
+from tasks.store import sha256
+
+_WAIT = 120  # seconds for another process that counts
+_TABLE = "CREATE TABLE IF NOT EXISTS entries (number INTEGER PRIMARY KEY, signed BLOB NOT NULL)"
+_RELEASE: TypeAdapter[Release] = TypeAdapter(AnyRelease)
+
+
+class BudgetExceeded(TrainingError):  # noqa: N818 - it is no error, but the end
+    """One more release would cost more than the budget."""
+
+
+class LedgerError(TrainingError):
+    """The ledger was changed, or is asked for what it cannot do."""
+
+
+class Terms(Component):
+    """Whose privacy a ledger counts, and in what: none of it can change later."""
+
+    population: str = Field(min_length=1)
+    unit: Literal["client", "record"]
+    delta: float = Field(gt=0, lt=1)
+    budget: float | None = Field(default=None, gt=0, description="largest epsilon; null: counted without a limit")
+
+
+class Grant(NamedTuple):
+    """A release that is paid for; ``number`` is its entry's."""
+
+    number: int
+    release: Release
+    run: str
+    round: int
+    attempt: int
+
+
+class Statement(NamedTuple):
+    """What was spent: never an ε without its unit, δ, neighbours and sampling."""
+
+    terms: Terms
+    epsilon: Epsilon
+    spent: tuple[Run, ...]
+    runs: tuple[str, ...]
+    entries: int
+    head: str
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain values."""
+        spent = [{"release": release.model_dump(), "times": times} for release, times in self.spent]
+        counted = {"epsilon": self.epsilon._asdict(), "relation": RELATION, "sampling": "poisson", "spent": spent}
+        return self.terms.model_dump() | counted | {"runs": self.runs, "entries": self.entries, "head": self.head}
+
+
+def terms_of(path: Path, trusted: Trusted) -> Terms:
+    """The terms on which a ledger was begun.
+
+    Raises:
+        InputError: it is no ledger.
+        LedgerError: its beginning was changed.
+    """
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            (signed,) = database.execute("SELECT signed FROM entries WHERE number = 0").fetchone()
+        return Terms.model_validate(read_signed(bytes(signed), "ledger", trusted)["terms"])
+    except (sqlite3.DatabaseError, TypeError) as error:
+        raise InputError(f"{path}: expected a privacy ledger, it is none ({error})") from error
+    except ForgedError as error:
+        raise LedgerError(f"{path}: entry 0: {error}") from error
+
+
+class PrivacyLedger:
+    """Append-only, signed and hash-chained, in SQLite: one for a data population, across trainings and processes.
+
+    Guarantees: what is reserved is on disk before ``reserve`` returns, and counts as spent until it is committed or
+    void, whatever crashes. No sequence of calls by any number of processes ends above the budget. A changed, swapped or
+    missing entry is found when the ledger is read; a missing end, where ``head`` is compared with that of a statement.
+
+    ==========================================  ==========================
+    edge case                                   answer
+    ==========================================  ==========================
+    a crash between reserve and commit          spent
+    the same run, round and attempt again       refused: noise is drawn anew, and paid for as another attempt
+    an actual release that costs more           refused: the larger release stays reserved
+    a release without noise                     infinite: refused by any budget, counted without one
+    another unit, delta or budget than before   refused
+    ==========================================  ==========================
+    """
+
+    def __init__(self, path: Path, terms: Terms, signer: Signer, trusted: Trusted | None = None) -> None:
+        """Opens the ledger, or begins it.
+
+        Raises:
+            InputError: it is on other terms, or no ledger.
+            LedgerError: it was changed.
+        """
+        self._path, self.terms, self._signer = path, terms, signer
+        self._trusted = trusted or (signer.public,)
+        self._counted: tuple[tuple[Release, tuple[Run, ...]], int] | None = None
+        self._forget()
+        with self._transaction() as database:
+            if not self._entries:
+                self._append(database, {"what": "opened", "terms": terms.model_dump(), "relation": RELATION})
+
+    def project(self, release: Release, times: int = 1) -> Epsilon:
+        """What everything would cost, were ``release`` made so many times more. Spends nothing."""
+        with self._transaction():
+            return epsilon([*self._runs_spent(), Run(release, times)], self.terms.delta)
+
+    def reserve(self, release: Release, run: str, round: int, attempt: int = 1) -> Grant:
+        """Pays for a release, before it is made.
+
+        Raises:
+            BudgetExceeded: it would cost more than is left.
+            LedgerError: this attempt was paid for already.
+        """
+        with self._transaction() as database:
+            if (run, round, attempt) in self._paid:
+                raise LedgerError(f"{self._path}: attempt {attempt} of round {round} of {run} is paid for already")
+            if not self._fits(release):
+                raise BudgetExceeded(self._exceeded(release))
+            said = {"what": "reserved", "release": release.model_dump(), "run": run, "round": round, "attempt": attempt}
+            self._append(database, said)
+            return self._open[self._entries - 1]
+
+    def commit(self, grant: Grant, actual: Release) -> None:
+        """Says what was released, which may cost less than what was reserved.
+
+        Raises:
+            LedgerError: it costs more, or the grant is settled.
+        """
+        if not grant.release.covers(actual):
+            raise LedgerError(f"{self._path}: {actual} costs more than what was reserved, {grant.release}")
+        self._settle(grant, {"what": "committed", "grant": grant.number, "release": actual.model_dump()})
+
+    def void(self, grant: Grant, reason: str) -> None:
+        """Gives a grant back, of which nothing was released; ``reason`` says how that is known.
+
+        Raises:
+            LedgerError: the grant is settled.
+        """
+        self._settle(grant, {"what": "void", "grant": grant.number, "reason": reason})
+
+    def remaining(self, release: Release) -> int | None:
+        """How many such releases are left; None without a budget."""
+        if self.terms.budget is None:
+            return None
+        with self._transaction():
+            return max(self._left(release, self.terms.budget), 0)
+
+    def attempts(self, run: str, round: int) -> int:
+        """How often a round was paid for."""
+        with self._transaction():
+            return sum(paid[:2] == (run, round) for paid in self._paid)
+
+    def statement(self) -> Statement:
+        """Everything that was spent, as of now."""
+        with self._transaction():
+            runs = self._runs_spent()
+            cost = epsilon(runs, self.terms.delta)
+            trainings = tuple(sorted({run for run, _, _ in self._paid}))
+            return Statement(self.terms, cost, tuple(runs), trainings, self._entries, self._head)
+
+    def _fits(self, release: Release) -> bool:
+        budget = self.terms.budget
+        if budget is None:
+            return True
+        if self._counted is not None and self._counted[0] == self._beside(release):
+            return self._left(release, budget) > 0
+        return epsilon([*self._runs_spent(), Run(release, 1)], self.terms.delta).best <= budget
+
+    def _left(self, release: Release, budget: float) -> int:
+        """Counted once for what else was spent; each release then takes one of them."""
+        beside = self._beside(release)
+        if self._counted is None or self._counted[0] != beside:
+            self._counted = beside, affordable(release, budget, self.terms.delta, beside[1])
+        return self._counted[1] - self._spent[release]
+
+    def _beside(self, release: Release) -> tuple[Release, tuple[Run, ...]]:
+        return release, tuple(run for run in self._runs_spent() if run.release != release)
+
+    def _runs_spent(self) -> list[Run]:
+        return [Run(release, times) for release, times in self._spent.items() if times]
+
+    def _exceeded(self, release: Release) -> str:
+        spent = epsilon(self._runs_spent(), self.terms.delta).best
+        after = epsilon([*self._runs_spent(), Run(release, 1)], self.terms.delta).best
+        return (
+            f"privacy budget of {self.terms.population}: epsilon {spent:.4g} is spent, the next round would make it "
+            f"{after:.4g}, more than {self.terms.budget:g} "
+            f"(unit {self.terms.unit}, delta {self.terms.delta:g}, {RELATION})"
+        )
+
+    def _settle(self, grant: Grant, said: dict[str, Any]) -> None:
+        with self._transaction() as database:
+            if self._open.get(grant.number) != grant:
+                raise LedgerError(f"{self._path}: there is no open grant {grant.number}")
+            self._append(database, said)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Nobody else writes meanwhile; what others wrote is read first."""
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not self._path.exists():
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        with contextlib.closing(sqlite3.connect(self._path, timeout=_WAIT, isolation_level=None)) as database:
+            try:
+                database.execute("BEGIN IMMEDIATE")
+                database.execute(_TABLE)
+            except sqlite3.OperationalError as error:
+                raise LedgerError(f"{self._path}: {error}") from error
+            except sqlite3.DatabaseError as error:
+                raise InputError(f"{self._path}: expected a privacy ledger, it is none ({error})") from error
+            before = self._entries
+            try:
+                self._catch_up(database)
+                before = self._entries
+                yield database
+                database.execute("COMMIT")
+            except BaseException:
+                if database.in_transaction:
+                    database.execute("ROLLBACK")
+                if self._entries != before:
+                    self._forget()
+                raise
+
+    def _forget(self) -> None:
+        """As if nothing had been read yet."""
+        self._entries, self._head = 0, ""
+        self._open: dict[int, Grant] = {}
+        self._paid: set[tuple[str, int, int]] = set()
+        self._spent: Counter[Release] = Counter()
+
+    def _catch_up(self, database: sqlite3.Connection) -> None:
+        count = database.execute("SELECT count(*) FROM entries").fetchone()[0]
+        if count < self._entries:
+            raise LedgerError(f"{self._path}: entries are missing from its end")
+        found = database.execute(
+            "SELECT number, signed FROM entries WHERE number >= ? ORDER BY number", (self._entries,)
+        ).fetchall()
+        for number, signed in found:
+            self._read(number, signed if isinstance(signed, bytes) else str(signed).encode())
+
+    def _read(self, number: int, signed: bytes) -> None:
+        try:
+            said = read_signed(signed, "ledger", self._trusted)
+        except ForgedError as error:
+            raise LedgerError(f"{self._path}: entry {number}: {error}") from error
+        if (number, said["number"], said["previous"]) != (self._entries, self._entries, self._head):
+            raise LedgerError(f"{self._path}: entry {number} does not follow the one before it")
+        self._take(number, said)
+        self._entries, self._head = number + 1, sha256(signed)
+
+    def _append(self, database: sqlite3.Connection, said: dict[str, Any]) -> None:
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        signed = self._signer.sign("ledger", {"number": self._entries, "previous": self._head, "at": at, **said})
+        database.execute("INSERT INTO entries VALUES (?, ?)", (self._entries, signed))
+        self._read(self._entries, signed)
+
+    def _take(self, number: int, said: dict[str, Any]) -> None:
+        """What an entry changes."""
+        what = said["what"]
+        if what == "opened":
+            self._require_terms(said["terms"])
+        elif what == "reserved":
+            release = _RELEASE.validate_python(said["release"])
+            self._open[number] = Grant(number, release, said["run"], said["round"], said["attempt"])
+            self._paid.add((said["run"], said["round"], said["attempt"]))
+            self._spent[release] += 1
+        else:
+            grant = self._open.pop(said["grant"])
+            self._spent[grant.release] -= 1
+            if what == "committed":
+                self._spent[_RELEASE.validate_python(said["release"])] += 1
+
+    def _require_terms(self, found: dict[str, Any]) -> None:
+        asked = self.terms.model_dump()
+        for name in asked:
+            if found.get(name) != asked[name]:
+                raise InputError(f"{self._path}: begun with {name} {found.get(name)}, the plan has {asked[name]}")

@@ -1,0 +1,123 @@
+"""What releases cost: published values, laws of composition, and the questions asked before a training."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from scipy.stats import norm
+
+from federated.errors import PlanError
+from federated.privacy.accounting import Run, affordable, calibrated, epsilon, merged
+from federated.privacy.releases import Gaussian, TruncatedGaussian
+
+DELTA = 1e-5
+
+
+def sampled(rate: float, noise: float = 1.0) -> Gaussian:
+    return Gaussian(noise_multiplier=noise, sampling_rate=rate)
+
+
+@pytest.mark.parametrize(
+    ("release", "times", "rdp", "pld"),
+    [
+        (sampled(0.01), 1000, 2.1014, 1.8282),
+        (sampled(0.01), 10_000, 6.7128, 6.1877),
+        (sampled(1.0), 1, 4.7285, 4.3772),
+        (sampled(0.1), 50, 5.8854, 5.1483),
+    ],
+    ids=str,
+)
+def test_epsilon_is_the_published_one(release: Gaussian, times: int, rdp: float, pld: float) -> None:
+    found = epsilon([Run(release, times)], DELTA)
+    assert found.rdp == pytest.approx(rdp, abs=1e-4)
+    assert found.pld == pytest.approx(pld, abs=1e-4)
+    assert found.best == found.pld
+
+
+@pytest.mark.parametrize("noise", [0.7, 1.0, 3.0])
+@pytest.mark.parametrize("times", [1, 9])
+def test_gaussian_noise_costs_what_its_formula_says(noise: float, times: int) -> None:
+    """Balle and Wang 2018, theorem 8: δ(ε) of one release with a √times-th of the noise."""
+    shift = math.sqrt(times) / noise
+    found = epsilon([Run(sampled(1.0, noise), times)], DELTA).best
+    delta = norm.cdf(shift / 2 - found / shift) - math.exp(found) * norm.cdf(-shift / 2 - found / shift)
+    assert delta == pytest.approx(DELTA, rel=1e-2)
+
+
+@pytest.mark.parametrize(("most", "expected"), [(70, 4.695), (80, 2.663), (100, 2.584)])
+def test_batches_that_are_cut_off_cost_more(most: int, expected: float) -> None:
+    release = TruncatedGaussian(noise_multiplier=1, sampling_rate=0.01, units=5000, most=most)
+    found = epsilon([Run(release, 2000)], DELTA)
+    assert (found.best, found.rdp) == (pytest.approx(expected, abs=1e-3), None)
+
+
+def test_nothing_costs_nothing_and_no_noise_costs_everything() -> None:
+    assert epsilon([], DELTA).best == 0
+    assert epsilon([Run(sampled(0.1), 0)], DELTA).best == 0
+    for rate in (0.1, 1.0):
+        assert epsilon([Run(sampled(rate, 0.0), 1)], DELTA).best == math.inf
+
+
+def test_composition_knows_no_order_and_more_is_never_cheaper() -> None:
+    one, other = Run(sampled(0.05), 20), Run(sampled(0.02, 2.0), 30)
+    together = epsilon([one, other], DELTA).best
+    assert epsilon([other, one], DELTA).best == pytest.approx(together, abs=1e-6)
+    assert epsilon([Run(one.release, 5), other, Run(one.release, 15)], DELTA).best == together
+    assert max(epsilon([run], DELTA).best for run in (one, other)) < together
+    assert merged([one, other, one]) == [Run(one.release, 40), other]
+
+
+def test_the_longest_training_within_a_budget() -> None:
+    assert affordable(sampled(0.01), 2.0, DELTA) == 1202
+    assert affordable(sampled(1.0, 0.0), 2.0, DELTA) == 0
+    assert affordable(sampled(1.0, 1.0), 4.37, DELTA) == 0
+    assert affordable(sampled(1.0, 1.0), 4.38, DELTA) == 1
+
+
+def test_what_is_spent_leaves_less() -> None:
+    release, before = sampled(0.05), [Run(sampled(0.1, 2.0), 10)]
+    count = affordable(release, 2.0, DELTA, before)
+    assert 0 < count < affordable(release, 2.0, DELTA)
+    assert (
+        epsilon([*before, Run(release, count)], DELTA).best
+        <= 2.0
+        < epsilon([*before, Run(release, count + 1)], DELTA).best
+    )
+
+
+def test_the_least_noise_for_a_budget() -> None:
+    noise = calibrated(lambda noise: sampled(0.01, noise), 1000, 1.0, DELTA)
+    assert noise == pytest.approx(1.4146, abs=1.1e-4)
+    assert epsilon([Run(sampled(0.01, noise), 1000)], DELTA).best <= 1.0
+    assert epsilon([Run(sampled(0.01, noise - 1e-4), 1000)], DELTA).best > 1.0
+    assert calibrated(lambda noise: sampled(1.0, noise), 1, 1.0, DELTA) == pytest.approx(3.7306, abs=1.1e-4)
+
+
+def test_a_budget_that_no_noise_meets_is_refused() -> None:
+    with pytest.raises(PlanError, match=r"^no noise is enough for epsilon 1 after 10 rounds at delta 1e-05$"):
+        calibrated(lambda _: sampled(1.0, 0.0), 10, 1.0, DELTA)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"noise_multiplier": -1}, {"noise_multiplier": 1, "sampling_rate": 0}, {"noise_multiplier": np.inf}]
+)
+def test_what_is_no_release_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValidationError):
+        Gaussian(**wrong)
+
+
+def test_a_release_covers_what_costs_no_more() -> None:
+    assert sampled(0.1).covers(sampled(0.1))
+    assert sampled(0.1).covers(sampled(0.05, 2.0))
+    assert not sampled(0.1).covers(sampled(0.2, 2.0))
+    assert not sampled(0.1).covers(sampled(0.1, 0.9))
+    cut = TruncatedGaussian(noise_multiplier=1, sampling_rate=0.01, units=500, most=80)
+    assert cut.covers(cut.model_copy(update={"noise_multiplier": 2.0}))
+    assert not cut.covers(cut.model_copy(update={"most": 70}))
+    assert not cut.covers(sampled(0.01))
+    assert not sampled(0.01).covers(cut)
+    with pytest.raises(ValidationError, match="most must not exceed units, got 80 of 70"):
+        TruncatedGaussian(noise_multiplier=1, sampling_rate=0.01, units=70, most=80)
