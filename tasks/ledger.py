@@ -266,8 +266,8 @@ class PrivacyLedger:
             raise LedgerError(f"{self._path}: entry {number}: {error}") from error
         if (number, said["number"], said["previous"]) != (self._entries, self._entries, self._head):
             raise LedgerError(f"{self._path}: entry {number} does not follow the one before it")
-        self._take(number, said)
         self._entries, self._head = number + 1, sha256(signed)
+        self._take(number, said)
 
     def _append(self, database: sqlite3.Connection, said: dict[str, Any]) -> None:
         at = datetime.now(UTC).isoformat(timespec="seconds")

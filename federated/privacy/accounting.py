@@ -9,14 +9,11 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from functools import lru_cache, partial
+from typing import Literal, NamedTuple
 
 from federated.errors import PlanError
 from federated.privacy.releases import Release
-
-if TYPE_CHECKING:
-    from dp_accounting import PrivacyAccountant
 
 RELATION = "add_or_remove_one"
 """How neighbouring data differ."""
@@ -52,18 +49,16 @@ def epsilon(spent: Iterable[Run], delta: float) -> Epsilon:
 
     Its time does not grow with the counts, but with the number of different releases.
     """
-    from dp_accounting import pld, rdp
-
-    runs = merged(spent)
-    return Epsilon(_epsilon(pld.PLDAccountant, runs, delta), _epsilon(rdp.RdpAccountant, runs, delta))
+    runs = tuple(merged(spent))
+    return Epsilon(_counted("pld", runs, delta), _counted("rdp", runs, delta))
 
 
 def merged(spent: Iterable[Run]) -> list[Run]:
-    """Equal releases together, in the order in which they first came; composition does not depend on it."""
+    """Equal releases together, in one order: what they cost does not depend on it."""
     counts: dict[Release, int] = {}
     for release, times in spent:
         counts[release] = counts.get(release, 0) + times
-    return [Run(release, times) for release, times in counts.items() if times]
+    return [Run(release, times) for release, times in sorted(counts.items(), key=repr) if times]
 
 
 def affordable(release: Release, budget: float, delta: float, spent: Sequence[Run] = ()) -> int:
@@ -99,14 +94,14 @@ _Accounts = Callable[[Sequence[Run], float], float]
 
 
 def _tight(spent: Sequence[Run], delta: float) -> float:
-    return epsilon(spent, delta).best
+    runs = tuple(merged(spent))
+    found = _counted("pld", runs, delta)
+    return _quick(runs, delta) if found is None else found
 
 
 def _quick(spent: Sequence[Run], delta: float) -> float:
     """By Rényi divergences alone, which overstate; infinite for what they do not know."""
-    from dp_accounting import rdp
-
-    found = _epsilon(rdp.RdpAccountant, merged(spent), delta)
+    found = _counted("rdp", tuple(merged(spent)), delta)
     return math.inf if found is None else found
 
 
@@ -128,11 +123,12 @@ def _last(holds: Callable[[int], bool], likely: int = 0) -> int:
     return low
 
 
-def _epsilon(make: Callable[[], PrivacyAccountant], runs: Sequence[Run], delta: float) -> float | None:
+@lru_cache(maxsize=1024)
+def _counted(by: Literal["pld", "rdp"], runs: tuple[Run, ...], delta: float) -> float | None:
     """None where the accountant knows no such release."""
-    from dp_accounting import UnsupportedEventError
+    from dp_accounting import UnsupportedEventError, pld, rdp
 
-    accountant = make()
+    accountant = pld.PLDAccountant() if by == "pld" else rdp.RdpAccountant()
     try:
         with _silent():
             for release, times in runs:
