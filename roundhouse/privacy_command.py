@@ -23,7 +23,7 @@ app = typer.Typer()
 
 @app.command()
 def privacy(
-    ledger: Annotated[str, typer.Argument(metavar="[LEDGER]", help="A population's name, or the ledger's path.")] = "",
+    ledger: Annotated[str, typer.Argument(metavar="LEDGER", help="A population's name, or the ledger's path.")] = "",
     sampling_rate: Annotated[float, typer.Option(min=0, max=1, help="Probability of each unit in a round.")] = 1.0,
     noise_multiplier: Annotated[float | None, typer.Option(min=0, help="Noise over clip norm.")] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="How many.")] = None,
