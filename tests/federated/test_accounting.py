@@ -14,6 +14,7 @@ from federated.privacy.accounting import Run, affordable, calibrated, epsilon, m
 from federated.privacy.releases import Gaussian, TruncatedGaussian
 
 DELTA = 1e-5
+SLOW = pytest.mark.slow
 
 
 def sampled(rate: float, noise: float = 1.0) -> Gaussian:
@@ -47,7 +48,9 @@ def test_gaussian_noise_costs_what_its_formula_says(noise: float, times: int) ->
     assert delta == pytest.approx(DELTA, rel=1e-2)
 
 
-@pytest.mark.parametrize(("most", "expected"), [(70, 4.695), (80, 2.663), (100, 2.584)])
+@pytest.mark.parametrize(
+    ("most", "expected"), [pytest.param(70, 4.695, marks=SLOW), (80, 2.663), pytest.param(100, 2.584, marks=SLOW)]
+)
 def test_batches_that_are_cut_off_cost_more(most: int, expected: float) -> None:
     release = TruncatedGaussian(noise_multiplier=1, sampling_rate=0.01, units=5000, most=most)
     found = epsilon([Run(release, 2000)], DELTA)
@@ -77,6 +80,7 @@ def test_the_longest_training_within_a_budget() -> None:
     assert affordable(sampled(1.0, 1.0), 4.38, DELTA) == 1
 
 
+@SLOW
 def test_what_is_spent_leaves_less() -> None:
     release, before = sampled(0.05), [Run(sampled(0.1, 2.0), 10)]
     count = affordable(release, 1.5, DELTA, before)
