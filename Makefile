@@ -31,7 +31,7 @@ lint: .venv/installed-dev
 bench: .venv/installed-dev .venv-flower/installed
 	$(BIN)/python -m benchmarks
 
-# Every aggregation rule under every attack: writes docs/robustness.md. About seven minutes.
+# Robust rules, and the mean, under every attack: writes docs/robustness.md. About seven minutes.
 robustness: .venv/installed-dev
 	$(BIN)/python -m benchmarks.robustness
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from configs.plan import Plan
 from federated.errors import PlanError
+from federated.words import NUMBER, WORD
 
 SHIPPED = Path(__file__).parent
 
@@ -54,7 +55,8 @@ def plan_of(fields: dict[str, Any]) -> Plan:
 def explain(error: ValidationError) -> Iterator[str]:
     """One line a fault: the field's path, what is wrong, what to do."""
     for fault in error.errors():
-        path = ".".join(str(part) for part in fault["loc"])
+        tags = {WORD.tag, NUMBER.tag}  # how pydantic tells them apart is no part of the path
+        path = ".".join(str(part) for part in fault["loc"] if part not in tags)
         yield f"{path}: {_reason(fault, error)}" if path else _reason(fault, error)
 
 

@@ -226,6 +226,11 @@ class Plan(Component):
         for place, attack in enumerate(self.attacks):
             if objection := attack.objection(names, inputs, classes):
                 raise PlanError(f"attacks.{place}.{attack.kind}: {objection}")
+            if attack.rounds.first > self.rounds:
+                raise PlanError(
+                    f"attacks.{place}.{attack.kind}.rounds: first is {attack.rounds.first}, but the last round is "
+                    f"{self.rounds}; nobody would ever attack"
+                )
 
     def _check_cards(self, federation: Federation) -> None:
         for name in sorted(self.cards.keys() - federation.clients.keys()):
@@ -236,8 +241,10 @@ class Plan(Component):
 
     def _check_what_cards_say(self, federation: Federation) -> None:
         self.algorithm.select.check({name: client.card for name, client in federation.clients.items()})
-        for name, client in federation.clients.items():
-            self.algorithm.rule.weigh(name, client.card, len(client.train))
+        rule, clients = self.algorithm.rule, federation.clients.items()
+        weights = [rule.weigh(name, client.card, len(client.train)) for name, client in clients]
+        if not any(weights):
+            raise PlanError(f"algorithm.rule.{rule.kind}: every client weighs 0; give one of them a weight")
 
     def _check_metric(self, federation: Federation) -> None:
         absent = "accuracy" if federation.labels is None else "mae"

@@ -14,6 +14,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from configs import environment
 from configs.loading import resolve_plan
 from configs.plan import Plan
+from configs.remarks import remarks
 from federated.stopping import StopReason
 from flows.dead_runs import end_abandoned, end_dead
 from flows.named import plan_name
@@ -114,6 +115,8 @@ def _train(training: Training, course: Course, registering: Registration) -> Sum
 def _run_rounds(training: Training, course: Course, registering: Registration) -> StopReason:
     plan = training.plan
     progress, logger = ProgressArtifact(plan.name, plan.rounds), get_run_logger()
+    for remark in remarks(plan, training.federation):
+        logger.warning(remark)
     run = _run_round if plan.commit_every == 1 else _run_block
     while (reason := course.stop_reason()) is None:
         for report in _committed(training, course, registering, run):

@@ -19,6 +19,7 @@ from roundhouse.command import (
     SetOption,
     WorkerOption,
     command,
+    note,
     run_on_worker,
     show,
 )
@@ -78,14 +79,19 @@ def check(
     with command(debug) as streams:
         import yaml
 
+        from configs.remarks import remarks
         from roundhouse.estimate import estimate
 
         loaded = load_plan(plan, set_)
-        cost = {} if no_data else estimate(loaded, loaded.federation())._asdict()
+        cost, said = dict[str, int](), list[str]()
+        if not no_data:
+            federation = loaded.federation()
+            cost, said = estimate(loaded, federation)._asdict(), remarks(loaded, federation)
         resolved = loaded.model_dump(mode="json")
         if as_json:
-            streams.out.file.write(json.dumps({"plan": resolved, "estimate": cost}) + "\n")
+            streams.out.file.write(json.dumps({"plan": resolved, "estimate": cost, "remarks": said}) + "\n")
             return
+        note(streams.err, said)
         streams.out.print(yaml.safe_dump(resolved, sort_keys=False), markup=False, soft_wrap=True)
         for name, amount in cost.items():
             text = _megabytes(amount) if "bytes" in name else f"{amount:,}"
@@ -102,6 +108,7 @@ def data(
 ) -> None:
     """Prints who holds how many rows of what, and saves a picture of it."""
     with command(debug) as streams:
+        from configs.remarks import remarks
         from roundhouse.holdings import holdings
         from roundhouse.holdings_table import described
         from roundhouse.pictures import png_path, save
@@ -109,13 +116,15 @@ def data(
         loaded = load_plan(plan, set_)
         path = png_path(picture or f"{loaded.name}-who-holds-what.png")
         federation = loaded.federation()
+        said = remarks(loaded, federation)
         from tasks.holdings_figure import who_holds_what  # Matplotlib, once the data are known to be good
 
         found = holdings(loaded, federation)
         saved = save(who_holds_what(list(federation.clients.values()), federation.labels), path)
         if as_json:
-            streams.out.file.write(json.dumps({**found.as_json(), "picture": str(saved)}) + "\n")
+            streams.out.file.write(json.dumps({**found.as_json(), "remarks": said, "picture": str(saved)}) + "\n")
             return
+        note(streams.err, said)
         for part in (*described(found, streams.out.width), f"picture                  {saved}"):
             streams.out.print(part, highlight=False, soft_wrap=isinstance(part, str), markup=not isinstance(part, str))
 

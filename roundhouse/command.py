@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -65,6 +65,12 @@ def _report(error: BaseException, console: Console, log: Callable[[], Path] | No
         where = f"{log()} has" if log is not None else "--debug shows"
         console.print(escape(f"{where} the traceback"), soft_wrap=True, highlight=False)
     return BAD_INPUT if isinstance(error, InputError) else FAILED
+
+
+def note(console: Console, remarks: Iterable[str]) -> None:
+    """What is legal, and may not be meant: a line each."""
+    for remark in remarks:
+        console.print(f"[yellow]note:[/] {escape(remark)}", soft_wrap=True, highlight=False)
 
 
 def run_on_worker(streams: Streams, deployment: str, given: dict[str, Any], as_json: bool) -> str:

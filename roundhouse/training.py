@@ -11,7 +11,9 @@ from uuid import UUID
 from rich.console import Console
 
 from configs.plan import Plan
+from configs.remarks import remarks
 from federated.errors import TrainingError
+from roundhouse.command import note
 from roundhouse.embedded import EmbeddedPrefect, deliver_reports, embedded_prefect
 from tasks.reachability import require
 from tasks.tracking import require_mlflow
@@ -33,7 +35,9 @@ def run_training(plan: Plan, console: Console, run_key: str = "", accept_change:
         KeyboardInterrupt: the training was cancelled.
     """
     _require_servers()
-    plan.federation()  # bad data should not leave a failed run, nor a server half started
+    federation = plan.federation()  # bad data should not leave a failed run, nor a server half started
+    note(console, remarks(plan, federation))
+    del federation  # the flow has its own
     with embedded_prefect() as server:
         # Prefect takes its settings from the environment when it is imported: from here on.
         from roundhouse.display import displayed

@@ -106,7 +106,7 @@ def contributions(updates: Sequence[Update]) -> tuple[Contribution, ...]:
 
 
 def _update_metrics(updates: Sequence[Update]) -> Metrics:
-    """Clients' own numbers, averaged by their training examples."""
+    """Clients' own numbers, averaged as the rule weighs them."""
     weights = [update.weight for update in updates]
     return {
         name: float(np.average([update.metrics[name] for update in updates], weights=weights))

@@ -34,6 +34,13 @@ class PowerOfChoice(Selector):
     def cohort_size(self, clients: int) -> int:
         return self.cohort
 
+    def check(self, cards: Mapping[str, Card]) -> None:
+        if self.candidates > len(cards):
+            raise PlanError(
+                f"algorithm.select.power_of_choice.candidates: {self.candidates} clients score the model each round, "
+                f"but there are {len(cards)}; lower it or add clients"
+            )
+
     def select(self, round: int, pool: Pool, rng: np.random.Generator) -> Selection:
         if self.candidates > len(pool.rows):
             raise ValueError(f"power_of_choice with candidates={self.candidates} needs as many, got {len(pool.rows)}")

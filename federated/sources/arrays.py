@@ -66,7 +66,7 @@ class Npz(Source):
         parts = [self._part(arrays, suffix) for suffix in (("", "_test") if self.x_test else ("",))]
         if parts[0].x.shape[1:] != parts[-1].x.shape[1:]:
             raise DataError(
-                f"data.npz.x_test: expected shape {parts[0].x.shape[1:]} a row, got {parts[-1].x.shape[1:]}"
+                f"data.npz.x_test: expected shape {parts[0].x.shape[1:]} a row, {self.path} has {parts[-1].x.shape[1:]}"
             )
         y, labels = self._targets(np.concatenate([part.y for part in parts]))
         named = [part.keys for part in parts if part.keys is not None]
@@ -101,7 +101,7 @@ class Npz(Source):
             y = y[:, 0]
         if y.ndim != 1 or x.ndim == 0 or len(x) != len(y):
             raise DataError(
-                f"data.npz.y{suffix}: expected a target a row, got features of shape {x.shape} and "
+                f"data.npz.y{suffix}: expected a target a row, {self.path} has features of shape {x.shape} and "
                 f"targets of shape {y.shape}"
             )
         return _Part(self._shaped(x), y, self._keys(f"keys{suffix}", arrays, len(y)))
@@ -110,19 +110,21 @@ class Npz(Source):
         if self.shape is None:
             return x
         if math.prod(x.shape[1:]) != math.prod(self.shape):
-            raise DataError(f"data.npz.shape: a row has shape {x.shape[1:]}, which cannot become {self.shape}")
+            raise DataError(
+                f"data.npz.shape: a row of {self.path} has shape {x.shape[1:]}, which cannot become {self.shape}"
+            )
         return x.reshape(len(x), *self.shape)
 
     def _numbers(self, field: str, values: NDArray[Any]) -> NDArray[np.float32]:
         if values.dtype.kind not in "biuf":
-            raise DataError(f"data.npz.{field}: expected numbers, got values of type {values.dtype}")
+            raise DataError(f"data.npz.{field}: expected numbers, {self.path} has values of type {values.dtype}")
         with np.errstate(over="ignore"):  # too large becomes infinite, which the dataset refuses
             return values.astype(np.float32)
 
     def _targets(self, y: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...] | None]:
         if self.task == "regression":
             return self._numbers("y", y), None
-        return classes("data.npz.y", y, self.names)
+        return classes(f"data.npz.y: {self.path}", y, self.names)
 
     def _keys(self, field: str, arrays: dict[str, NDArray[Any]], rows: int) -> NDArray[np.str_] | None:
         if field not in arrays:

@@ -41,10 +41,10 @@ def numbers(field: str, table: pd.DataFrame) -> NDArray[np.float64]:
     Raises:
         DataError: there is text in one.
     """
-    words = [str(name) for name in table.columns if table[name].dtype.kind not in "iufb"]
-    if words:
+    columns = [str(name) for name in table.columns if table[name].dtype.kind not in "iufb"]
+    if columns:
         raise DataError(
-            f"{field}: expected numbers, got text in {', '.join(words)}; "
+            f"{field}: expected numbers, got text in {', '.join(columns)}{_first_word(table[columns[0]])}; "
             "encode them as numbers (categorical) or leave them out of features"
         )
     return table.to_numpy(np.float64, na_value=np.nan)
@@ -66,12 +66,33 @@ def encode(
     return np.concatenate([parts[name] for name in names], axis=1)
 
 
+def words(column: pd.Series[Any]) -> NDArray[np.str_]:
+    """Values as text, each in full; empty where there is none. Whole numbers stay whole beside gaps."""
+    present = column[column.notna()]
+    if column.dtype.kind == "f" and len(present) < len(column) and not np.any(present % 1):
+        present = present.astype(np.int64)
+    found = np.full(len(column), "", dtype=object)
+    found[column.notna().to_numpy()] = [str(value) for value in present]
+    return found.astype(np.str_)
+
+
 def distinct(column: pd.Series[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
     """The values that a column has, sorted, and which of them is in each row."""
     values = column.to_numpy()
     if values.dtype.kind == "O":  # words; or words in one file and numbers in another
-        values = column.astype(str).to_numpy(np.str_)
+        values = words(column)
     return np.unique(values, return_inverse=True)
+
+
+def _first_word(column: pd.Series[Any]) -> str:
+    """The first value that is no number, where others are: it may be a slip."""
+    import pandas as pd
+
+    numeric = pd.to_numeric(column, errors="coerce")
+    wrong = np.flatnonzero(numeric.isna() & column.notna())
+    if not wrong.size or numeric.isna().all():
+        return ""
+    return f" ({str(column.iloc[wrong[0]])!r} in row {wrong[0]}, counted from 0)"
 
 
 def _encoded(column: pd.Series[Any], how: Encoding) -> NDArray[np.float64]:

@@ -49,9 +49,11 @@ class Idx(Source):
             parts.append(self._part("test_images", "test_labels"))
         shapes = [images.shape[1:] for images, _ in parts]
         if shapes[0] != shapes[-1]:
-            raise DataError(f"data.idx.test_images: expected examples of shape {shapes[0]}, got {shapes[-1]}")
+            raise DataError(
+                f"data.idx.test_images: expected examples of shape {shapes[0]}, {self.test_images} has {shapes[-1]}"
+            )
         x = np.concatenate([images for images, _ in parts], dtype=np.float32, casting="same_kind")
-        y, names = classes("data.idx.labels", np.concatenate([labels for _, labels in parts]), self.names)
+        y, names = classes(f"data.idx.labels: {self.path}", np.concatenate([labels for _, labels in parts]), self.names)
         reserved = np.arange(len(y)) >= len(parts[0][1]) if len(parts) > 1 else None
         return Dataset(Split(x[..., None] if x.ndim == 3 else x, y), names, f"data.idx {self.path}", reserved=reserved)
 
@@ -59,8 +61,8 @@ class Idx(Source):
         images, labels = self._array(images_field), self._array(labels_field)
         if labels.ndim != 1 or images.ndim < 2:
             raise DataError(
-                f"data.idx.{images_field}: expected images of 2 dimensions or more and labels of 1, "
-                f"got {images.ndim} and {labels.ndim}"
+                f"data.idx.{images_field}: expected images of 2 dimensions or more and labels of 1; "
+                f"{getattr(self, images_field)} has {images.ndim} and {getattr(self, labels_field)} {labels.ndim}"
             )
         if len(images) != len(labels):
             raise DataError(

@@ -15,7 +15,7 @@ from federated.component import ByKind
 from federated.data import Blanks, Dataset, Split
 from federated.errors import DataError
 from federated.sources.apart import Apart
-from federated.sources.columns import Encoding, distinct, encode, numbers, require
+from federated.sources.columns import Encoding, distinct, encode, numbers, require, words
 from federated.sources.source import Source
 from federated.sources.table_files import CLIENT, TableFile, table_files
 from federated.words import NUMBER, WORD, WORD_OR_NUMBER
@@ -84,6 +84,8 @@ class Table(Source, ABC):
             raise ValueError(
                 "whose a row is, is said by {client} in every path, or by a column called client, not by both"
             )
+        if self.client == self.target:
+            raise ValueError(f"client and target are both {self.target!r}; whose a row is, is nothing to predict")
         if self.task == "regression":
             self._check_without_classes()
         return self
@@ -138,7 +140,7 @@ class Table(Source, ABC):
         table.columns = table.columns.astype(str)
         if self.client is not None:
             require(f"{self._field}.client", self._where, self.client, table.columns)
-            return table, table[self.client].astype(str).to_numpy(np.str_)
+            return table, words(table[self.client])
         clients = [file.client for file in found if file.client is not None]
         return table, np.repeat(clients, list(map(len, parts))) if clients else None
 
@@ -195,7 +197,7 @@ class Table(Source, ABC):
         whole = f"{self._field}.missing: drop leaves no row"
         if dropped.all():
             raise DataError(f"{whole} of {self._where}; drop columns that lack most values instead")
-        gone = [] if keys is None else sorted(set(keys) - set(keys[~dropped]))
+        gone = [] if keys is None else sorted(set(keys) - set(keys[~dropped]) - {""})
         if gone:
             raise DataError(f"{whole} of client {str(gone[0])!r}; drop columns that lack most values, or leave it out")
 
@@ -237,6 +239,8 @@ def _as_float32(values: NDArray[np.float64]) -> NDArray[np.float32]:
 
 
 def _named(clients: NDArray[np.str_]) -> str:
-    names = sorted({str(name) for name in clients})
+    names = sorted({str(name) for name in clients} - {""})
+    if not names:
+        return ""
     more = " …" if len(names) > _NAMED else ""
     return f", of client {', '.join(map(repr, names[:_NAMED]))}{more}"

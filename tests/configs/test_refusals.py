@@ -143,11 +143,11 @@ def test_a_field_that_is_like_no_other_is_told_them_all(override, message):
         ("data.kind=csv", "data.csv.path: is required\ndata.csv.target: is required"),
         ("partition={kind: iid}", "partition.iid.clients: is required"),
         ("holdout.test=0.95", "holdout: test + validation + root must be below 1, got 0.95 + 0.1 + 0.0"),
-        ("holdout.test=1.5", "holdout.test.number: input should be less than 1, got 1.5"),
-        ("holdout.client_test=givne", "holdout.client_test.word: input should be 'given', got 'givne'"),
+        ("holdout.test=1.5", "holdout.test: input should be less than 1, got 1.5"),
+        ("holdout.client_test=givne", "holdout.client_test: input should be 'given', got 'givne'"),
         (
             "data={kind: csv, path: t.csv, target: y, missing: meen}",
-            "data.csv.missing.word: input should be 'refuse', 'drop', 'mean' or 'median', got 'meen'",
+            "data.csv.missing: input should be 'refuse', 'drop', 'mean' or 'median', got 'meen'",
         ),
         (
             "data={kind: csv, path: '{client}.csv', target: y, client: site}",
@@ -412,3 +412,29 @@ def test_tokens_that_are_not_in_the_vocabulary_are_refused_with_whose_they_are(m
     plan = load_plan("quickstart", [*changes, "data={kind: custom, target: 'tests.configs.tokens:load'}"])
     with pytest.raises(PlanError, match=message):
         plan.federation()
+
+
+NO_WEIGHTS = ", ".join(f"client-{number:02}: 0" for number in range(20))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            ["algorithm.select={kind: power_of_choice, cohort: 5, candidates: 31}"],
+            "algorithm.select.power_of_choice.candidates: 31 clients score the model each round, but there are 20; ",
+        ),
+        (
+            [f"algorithm.rule={{kind: weighted_mean, weights: {{{NO_WEIGHTS}}}}}"],
+            "algorithm.rule.weighted_mean: every client weighs 0; give one of them a weight",
+        ),
+        (
+            ["simulation=true", "attacks=[{kind: sign_flip, share: 0.2, rounds: {first: 50}}]"],
+            "attacks.0.sign_flip.rounds: first is 50, but the last round is 30; nobody would ever attack",
+        ),
+    ],
+)
+def test_what_does_not_fit_the_clients_is_refused_before_anything_trains(overrides: list[str], said: str) -> None:
+    with pytest.raises(PlanError) as raised:
+        load_plan("quickstart", overrides).federation()
+    assert str(raised.value).startswith(said)

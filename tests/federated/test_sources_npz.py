@@ -71,7 +71,9 @@ def test_rows_can_be_given_another_shape(npz) -> None:
 
 
 def test_a_shape_that_does_not_fit_is_refused(npz) -> None:
-    with pytest.raises(DataError, match=r"data\.npz\.shape: a row has shape \(3,\), which cannot become \(2, 2\)"):
+    with pytest.raises(
+        DataError, match=r"data\.npz\.shape: a row of .*\.npz has shape \(3,\), which cannot become \(2, 2\)"
+    ):
         npz({"x": X, "y": [0, 1, 0, 1]}, shape=(2, 2)).load()
 
 
@@ -119,15 +121,23 @@ def test_pickled_objects_are_never_loaded(npz) -> None:
 @pytest.mark.parametrize(
     ("arrays", "fields", "told"),
     [
-        ({"x": ["a", "b"], "y": [0, 1]}, {}, r"x: expected numbers, got values of type <U1"),
-        ({"x": X, "y": [0, 1]}, {}, r"y: expected a target a row, got features of shape \(4, 3\) and .* \(2,\)"),
+        ({"x": ["a", "b"], "y": [0, 1]}, {}, r"x: expected numbers, .*\.npz has values of type <U1"),
+        (
+            {"x": X, "y": [0, 1]},
+            {},
+            r"y: expected a target a row, .*\.npz has features of shape \(4, 3\) and .* \(2,\)",
+        ),
         ({"x": X, "y": np.eye(4)}, {}, r"y: expected a target a row"),
-        ({"x": X, "y": [0, 1.5, 0, 1]}, {}, r"y: expected whole numbers or names .* got 1\.5; .* task: regression"),
-        ({"x": X, "y": [0, np.inf, 0, 1]}, {}, r"y: expected whole numbers or names as classes, got inf"),
-        ({"x": X, "y": [0, 1, 2, 3]}, {"names": ("a", "b")}, r"y: 2 classes are named, .* 0 … 1, got 0 … 3"),
-        ({"x": X, "y": [0, -1, 0, 1]}, {"names": ("a", "b")}, r"y: 2 classes are named, .* 0 … 1, got -1 … 1"),
-        ({"x": X, "y": ["a"] * 4}, {"names": ("a", "b")}, r"y: 2 classes are named"),
-        ({"x": X, "y": ["a"] * 4}, {"task": "regression"}, r"y: expected numbers, got values of type <U1"),
+        (
+            {"x": X, "y": [0, 1.5, 0, 1]},
+            {},
+            r"y: .*\.npz: expected whole numbers or names .* got 1\.5; .* task: regression",
+        ),
+        ({"x": X, "y": [0, np.inf, 0, 1]}, {}, r"y: .*\.npz: expected whole numbers or names as classes, got inf"),
+        ({"x": X, "y": [0, 1, 2, 3]}, {"names": ("a", "b")}, r"y: .*\.npz: 2 classes are named, .* 0 … 1, got 0 … 3"),
+        ({"x": X, "y": [0, -1, 0, 1]}, {"names": ("a", "b")}, r"y: .*\.npz: 2 classes are named, .* 0 … 1, got -1 … 1"),
+        ({"x": X, "y": ["a"] * 4}, {"names": ("a", "b")}, r"y: .*\.npz: 2 classes are named"),
+        ({"x": X, "y": ["a"] * 4}, {"task": "regression"}, r"y: expected numbers, .*\.npz has values of type <U1"),
         ({"x": X, "y": [0, 1, 0, 1], "k": [1]}, {"keys": "k"}, r"keys: expected a name .* each of 4 rows, .*\(1,\)"),
         ({"x": X, "y": [0, 1, 0, 1], "k": X[:, 0]}, {"keys": "k"}, r"keys: .* got float64 of shape \(4,\)"),
     ],
@@ -139,7 +149,7 @@ def test_an_array_of_the_wrong_kind_is_told_by_its_field(npz, arrays, fields, to
 
 def test_test_rows_of_another_shape_are_refused(npz) -> None:
     arrays = {"x": X, "y": [0, 1, 0, 1], "tx": X[:, :2], "ty": [0, 1, 0, 1]}
-    with pytest.raises(DataError, match=r"data\.npz\.x_test: expected shape \(3,\) a row, got \(2,\)"):
+    with pytest.raises(DataError, match=r"data\.npz\.x_test: expected shape \(3,\) a row, .*\.npz has \(2,\)"):
         npz(arrays, x_test="tx", y_test="ty").load()
 
 

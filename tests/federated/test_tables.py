@@ -227,6 +227,25 @@ def test_files_of_different_columns_are_refused(tmp_path, second, expected) -> N
         Csv(path=tmp_path / "{client}.csv", target="y").load()
 
 
+@pytest.mark.parametrize("names", [("St Mary", "St John", "northern"), ("1", "12", "123")])
+def test_a_row_without_a_client_cuts_no_other_name_short(csv, names: tuple[str, ...]) -> None:
+    rows = "".join(f"{name},{k},{k % 2}\n" for name in names for k in range(4))
+    dataset = csv(f"site,a,y\n,9,1\n{rows}", target="y", client="site", missing="drop").load()
+    assert sorted(set(dataset.keys)) == sorted(names)
+    with pytest.raises(DataError, match=r"1 rows of .* have no value in site; fill or drop them"):
+        csv(f"site,a,y\n,9,1\n{rows}", target="y", client="site").load()
+
+
+def test_the_client_is_nothing_to_predict(csv) -> None:
+    with pytest.raises(ValidationError, match="client and target are both 'y'"):
+        csv("a,y\n1,0\n", target="y", client="y")
+
+
+def test_a_word_among_numbers_is_named_with_its_row(csv) -> None:
+    with pytest.raises(DataError, match=r"got text in a \('abc' in row 2, counted from 0\); encode"):
+        csv("a,y\n1,0\n2,1\nabc,1\n", target="y").load()
+
+
 def test_a_clients_file_without_rows_is_named(tmp_path) -> None:
     write(tmp_path, north="a,y\n1,0\n2,1\n", south="a,y\n")
     with pytest.raises(DataError, match=r"data\.csv\.path: .*south\.csv has a header but no rows"):
