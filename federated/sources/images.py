@@ -66,6 +66,10 @@ class Images(Source):
         if not found:
             wanted = "class" if self.client is None else "client, and in it one a class"
             raise DataError(f"data.images.path: expected one folder a {wanted}, with pictures; {self.path} has none")
+        deeper = next((one.path for one in found if one.path.is_dir()), None)
+        if deeper is not None:
+            hint = "; where each client has a folder, set client: folder" if self.client is None else ""
+            raise DataError(f"data.images.path: expected pictures, {deeper} is a folder{hint}")
         return found
 
     def _pixels(self, path: Path) -> NDArray[np.uint8]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
+from pathlib import Path
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -11,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 import federated
 from tests.federated.families import FAMILIES
 
+ROOT = Path(__file__).parents[2]
 MEMBERS = [
     pytest.param(family.union, member, id=repr(member)) for family in FAMILIES.values() for member in family.members
 ]
@@ -63,3 +66,11 @@ def test_a_member_cannot_be_changed(union, member) -> None:
 def test_no_number_of_a_member_may_be_nan_or_infinite(cls, member, field, wrong) -> None:
     with pytest.raises(ValidationError, match="finite"):
         cls(**{**member.model_dump(), field: wrong})
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_member_stands_in_the_documents(name: str) -> None:
+    """Of tables and lists: by its kind, as code."""
+    written = "".join((ROOT / "docs" / page).read_text() for page in ("plans.md", "life.md"))
+    kinds = {cls.model_fields["kind"].default for cls in FAMILIES[name].classes if "kind" in cls.model_fields}
+    assert {kind for kind in kinds if not re.search(rf"[`:] ?{kind}\b", written)} == set()
