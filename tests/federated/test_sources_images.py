@@ -116,7 +116,7 @@ def test_a_truncated_picture_is_named(ending, tmp_path) -> None:
 
 def test_a_folder_among_the_pictures_is_told(tmp_path) -> None:
     save(tmp_path / "a/b/1.png")
-    with pytest.raises(DataError, match=r"expected pictures, .*a/b is a folder; where each client has a folder, set client: folder$"):
+    with pytest.raises(DataError, match=r"expected pictures, .*a/b is a folder; .*set client: folder$"):
         Images(path=tmp_path, size=(2, 2)).load()
 
 
