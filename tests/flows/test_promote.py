@@ -342,7 +342,7 @@ def test_without_a_candidate_or_with_a_version_that_is_not_there_it_is_one_line(
 
 
 def test_what_was_trained_under_attack_is_never_promoted_nor_started_from(home: Path) -> None:
-    attacks = [{"kind": "sign_flip", "clients": ["a"], "rounds": {"first": 9}}]
+    attacks = [{"kind": "sign_flip", "clients": ["a"]}]
     attacked = plan(weights=(4, 4, 4, 4)).model_dump() | {"simulation": True, "attacks": attacks}
     version = train(Plan.model_validate(attacked)).model_version
     state = promote(plan(), version=version, return_state=True)
