@@ -24,7 +24,7 @@ def _one_class(federation: Federation) -> Iterator[str]:
         return
     names = [name for name, client in federation.clients.items() if len(np.unique(client.train.y)) == 1]
     if names:
-        yield f"partition: training rows of one class only has {_listed(names, len(federation.clients))}"
+        yield f"partition: training rows of one class only: {_listed(names, len(federation.clients))}"
 
 
 def _small(plan: Plan, federation: Federation) -> Iterator[str]:
@@ -34,7 +34,7 @@ def _small(plan: Plan, federation: Federation) -> Iterator[str]:
     names = [name for name, client in federation.clients.items() if len(client.train) < size]
     if names:
         whose = _listed(names, len(federation.clients))
-        yield f"algorithm.local.batch_size: fewer than {size} training rows has {whose}; the batch is then all of them"
+        yield f"algorithm.local.batch_size: fewer than {size} training rows, all of them one batch: {whose}"
 
 
 def _twice(plan: Plan) -> Iterator[str]:
@@ -43,7 +43,5 @@ def _twice(plan: Plan) -> Iterator[str]:
 
 
 def _listed(names: Sequence[str], clients: int) -> str:
-    if len(names) == 1:
-        return f"client {names[0]}"
     more = " …" if len(names) > _NAMED else ""
-    return f"each of {len(names)} of {clients} clients: {', '.join(names[:_NAMED])}{more}"
+    return f"{len(names)} of {clients} clients ({', '.join(names[:_NAMED])}{more})"

@@ -52,7 +52,7 @@ def _answer(sampling_rate: float, delta: float, *asked: Any) -> Answer:
 
     for name, value in (("--sampling-rate", sampling_rate), ("--delta", delta)):
         if value == 0:
-            raise InputError(f"{name}: expected a number above 0")
+            raise InputError(f"{name}: expected a number above 0, got {value:g}")
     return answer(sampling_rate, delta, *asked)
 
 

@@ -15,7 +15,7 @@ from pydantic import Field, TypeAdapter
 
 from federated.component import Component
 from federated.errors import InputError, TrainingError
-from federated.privacy.accounting import RELATION, Epsilon, Run, affordable, epsilon
+from federated.privacy.accounting import RELATION, Epsilon, SelfComposed, affordable, epsilon
 from federated.privacy.releases import AnyRelease, Release
 from tasks.signing import ForgedError, Signer, Trusted, read_signed
 from tasks.store import sha256
@@ -57,7 +57,7 @@ class Statement(NamedTuple):
 
     terms: Terms
     epsilon: Epsilon
-    spent: tuple[Run, ...]
+    spent: tuple[SelfComposed, ...]
     runs: tuple[str, ...]
     entries: int
     head: str
@@ -65,7 +65,7 @@ class Statement(NamedTuple):
     def as_json(self) -> dict[str, Any]:
         """As plain values."""
         spent = [{"release": release.model_dump(), "times": times} for release, times in self.spent]
-        counted = {"epsilon": self.epsilon._asdict(), "relation": RELATION, "sampling": "poisson", "spent": spent}
+        counted = {"epsilon": self.epsilon.as_json(), "relation": RELATION, "sampling": "poisson", "spent": spent}
         return self.terms.model_dump() | counted | {"runs": self.runs, "entries": self.entries, "head": self.head}
 
 
@@ -113,7 +113,7 @@ class PrivacyLedger:
         """
         self._path, self.terms, self._signer = path, terms, signer
         self._trusted = trusted or (signer.public,)
-        self._counted: tuple[tuple[Release, tuple[Run, ...]], int] | None = None
+        self._counted: tuple[tuple[Release, tuple[SelfComposed, ...]], int] | None = None
         self._forget()
         with self._transaction() as database:
             if not self._entries:
@@ -122,7 +122,7 @@ class PrivacyLedger:
     def project(self, release: Release, times: int = 1) -> Epsilon:
         """What everything would cost, were ``release`` made so many times more. Spends nothing."""
         with self._transaction():
-            return epsilon([*self._runs_spent(), Run(release, times)], self.terms.delta)
+            return epsilon([*self._so_far(), SelfComposed(release, times)], self.terms.delta)
 
     def reserve(self, release: Release, run: str, round: int, attempt: int = 1) -> Grant:
         """Pays for a release, before it is made.
@@ -173,7 +173,7 @@ class PrivacyLedger:
     def statement(self) -> Statement:
         """Everything that was spent, as of now."""
         with self._transaction():
-            runs = self._runs_spent()
+            runs = self._so_far()
             cost = epsilon(runs, self.terms.delta)
             trainings = tuple(sorted({run for run, _, _ in self._paid}))
             return Statement(self.terms, cost, tuple(runs), trainings, self._entries, self._head)
@@ -184,7 +184,7 @@ class PrivacyLedger:
             return True
         if self._counted is not None and self._counted[0] == self._beside(release):
             return self._left(release, budget) > 0
-        return epsilon([*self._runs_spent(), Run(release, 1)], self.terms.delta).best <= budget
+        return epsilon([*self._so_far(), SelfComposed(release, 1)], self.terms.delta).best <= budget
 
     def _left(self, release: Release, budget: float) -> int:
         """Counted once for what else was spent; each release then takes one of them."""
@@ -193,15 +193,15 @@ class PrivacyLedger:
             self._counted = beside, affordable(release, budget, self.terms.delta, beside[1])
         return self._counted[1] - self._spent[release]
 
-    def _beside(self, release: Release) -> tuple[Release, tuple[Run, ...]]:
-        return release, tuple(run for run in self._runs_spent() if run.release != release)
+    def _beside(self, release: Release) -> tuple[Release, tuple[SelfComposed, ...]]:
+        return release, tuple(run for run in self._so_far() if run.release != release)
 
-    def _runs_spent(self) -> list[Run]:
-        return [Run(release, times) for release, times in self._spent.items() if times]
+    def _so_far(self) -> list[SelfComposed]:
+        return [SelfComposed(release, times) for release, times in self._spent.items() if times]
 
     def _exceeded(self, release: Release) -> str:
-        spent = epsilon(self._runs_spent(), self.terms.delta).best
-        after = epsilon([*self._runs_spent(), Run(release, 1)], self.terms.delta).best
+        spent = epsilon(self._so_far(), self.terms.delta).best
+        after = epsilon([*self._so_far(), SelfComposed(release, 1)], self.terms.delta).best
         return (
             f"privacy budget of {self.terms.population}: epsilon {spent:.4g} is spent, the next round would make it "
             f"{after:.4g}, more than {self.terms.budget:g} "

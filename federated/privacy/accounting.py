@@ -22,7 +22,7 @@ _MOST = 2**30
 _PART = 1e-4  # to which a noise multiplier is found
 
 
-class Run(NamedTuple):
+class SelfComposed(NamedTuple):
     """The same release, so many times."""
 
     release: Release
@@ -43,8 +43,12 @@ class Epsilon(NamedTuple):
         """The one to go by."""
         return next(found for found in (self.pld, self.rdp) if found is not None)  # one of them knows every release
 
+    def as_json(self) -> dict[str, float | str | None]:
+        """As plain values; an infinite one is the word ``infinite``, which JSON has no number for."""
+        return {name: "infinite" if value == math.inf else value for name, value in self._asdict().items()}
 
-def epsilon(spent: Iterable[Run], delta: float) -> Epsilon:
+
+def epsilon(spent: Iterable[SelfComposed], delta: float) -> Epsilon:
     """What the releases cost together; 0 for none.
 
     Its time does not grow with the counts, but with the number of different releases.
@@ -53,22 +57,22 @@ def epsilon(spent: Iterable[Run], delta: float) -> Epsilon:
     return Epsilon(_counted("pld", runs, delta), _counted("rdp", runs, delta))
 
 
-def merged(spent: Iterable[Run]) -> list[Run]:
+def merged(spent: Iterable[SelfComposed]) -> list[SelfComposed]:
     """Equal releases together, in one order: what they cost does not depend on it."""
     counts: dict[Release, int] = {}
     for release, times in spent:
         counts[release] = counts.get(release, 0) + times
-    return [Run(release, times) for release, times in sorted(counts.items(), key=repr) if times]
+    return [SelfComposed(release, times) for release, times in sorted(counts.items(), key=repr) if times]
 
 
-def affordable(release: Release, budget: float, delta: float, spent: Sequence[Run] = ()) -> int:
+def affordable(release: Release, budget: float, delta: float, spent: Sequence[SelfComposed] = ()) -> int:
     """How often ``release`` fits into ``budget``, after what is spent; 0 where not once.
 
     At most 2³⁰, which is returned for what costs next to nothing.
     """
 
     def fits(epsilon_of: _Accounts, count: int) -> bool:
-        return epsilon_of([*spent, Run(release, count)], delta) <= budget
+        return epsilon_of([*spent, SelfComposed(release, count)], delta) <= budget
 
     return _last(partial(fits, _tight), likely=_last(partial(fits, _quick)))
 
@@ -81,7 +85,7 @@ def calibrated(release: Callable[[float], Release], count: int, target: float, d
     """
 
     def exceeds(epsilon_of: _Accounts, parts: int) -> bool:
-        return epsilon_of([Run(release(parts * _PART), count)], delta) > target
+        return epsilon_of([SelfComposed(release(parts * _PART), count)], delta) > target
 
     by_rdp = _last(partial(exceeds, _quick))
     parts = _last(partial(exceeds, _tight), likely=by_rdp * 7 // 8) + 1
@@ -90,16 +94,16 @@ def calibrated(release: Callable[[float], Release], count: int, target: float, d
     return parts * _PART
 
 
-_Accounts = Callable[[Sequence[Run], float], float]
+_Accounts = Callable[[Sequence[SelfComposed], float], float]
 
 
-def _tight(spent: Sequence[Run], delta: float) -> float:
+def _tight(spent: Sequence[SelfComposed], delta: float) -> float:
     runs = tuple(merged(spent))
     found = _counted("pld", runs, delta)
     return _quick(runs, delta) if found is None else found
 
 
-def _quick(spent: Sequence[Run], delta: float) -> float:
+def _quick(spent: Sequence[SelfComposed], delta: float) -> float:
     """By Rényi divergences alone, which overstate; infinite for what they do not know."""
     found = _counted("rdp", tuple(merged(spent)), delta)
     return math.inf if found is None else found
@@ -124,7 +128,7 @@ def _last(holds: Callable[[int], bool], likely: int = 0) -> int:
 
 
 @lru_cache(maxsize=1024)
-def _counted(by: Literal["pld", "rdp"], runs: tuple[Run, ...], delta: float) -> float | None:
+def _counted(by: Literal["pld", "rdp"], runs: tuple[SelfComposed, ...], delta: float) -> float | None:
     """None where the accountant knows no such release."""
     from dp_accounting import UnsupportedEventError, pld, rdp
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 from federated.errors import InputError
-from federated.privacy.accounting import RELATION, Epsilon, Run, affordable, calibrated, epsilon
+from federated.privacy.accounting import RELATION, Epsilon, SelfComposed, affordable, calibrated, epsilon
 from federated.privacy.releases import Gaussian
 
 _ASK = (
@@ -25,9 +24,8 @@ class Answer(NamedTuple):
     rounds: int
 
     def as_json(self) -> dict[str, Any]:
-        """As plain values; an infinite epsilon is the word ``infinite``."""
-        found = {name: "infinite" if value == math.inf else value for name, value in self.epsilon._asdict().items()}
-        return self._asdict() | {"epsilon": found, "relation": RELATION, "sampling": "poisson"}
+        """As plain values."""
+        return self._asdict() | {"epsilon": self.epsilon.as_json(), "relation": RELATION, "sampling": "poisson"}
 
 
 def answer(
@@ -56,5 +54,5 @@ def answer(
             rounds = affordable(release(noise_multiplier), budget, delta)
         case _:
             raise InputError(_ASK)
-    cost = epsilon([Run(release(noise_multiplier), rounds)], delta)
+    cost = epsilon([SelfComposed(release(noise_multiplier), rounds)], delta)
     return Answer(cost, delta, sampling_rate, noise_multiplier, rounds)

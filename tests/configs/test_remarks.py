@@ -38,14 +38,13 @@ def test_of_a_shipped_plan_that_finds_its_data_there_is_nothing_to_say(name: str
 
 
 def test_a_client_with_one_class_is_named(overrides: list[str]) -> None:
-    assert said(*overrides) == ["partition: training rows of one class only has client a"]
+    assert said(*overrides) == ["partition: training rows of one class only: 1 of 2 clients (a)"]
 
 
 def test_clients_with_fewer_rows_than_a_batch_are_named(overrides: list[str]) -> None:
     (line,) = said(*overrides, "algorithm.local.batch_size=50")[1:]
     assert line == (
-        "algorithm.local.batch_size: fewer than 50 training rows has each of 2 of 2 clients: a, b; "
-        "the batch is then all of them"
+        "algorithm.local.batch_size: fewer than 50 training rows, all of them one batch: 2 of 2 clients (a, b)"
     )
 
 
@@ -59,7 +58,7 @@ def test_sizes_that_count_twice_are_told() -> None:
 def test_commands_say_it_beside_their_output(overrides: list[str], tmp_path: Path) -> None:
     changes = ["algorithm.select={kind: all}", "algorithm.local.batch_size=2", *overrides]
     arguments = [part for override in changes for part in ("--set", override)]
-    line = "partition: training rows of one class only has client a"
+    line = "partition: training rows of one class only: 1 of 2 clients (a)"
     for command in (("check",), ("data", "--picture", str(tmp_path / "held.png"))):
         done = roundhouse(tmp_path, command[0], "quickstart", *arguments, *command[1:])
         assert (done.returncode, done.stderr) == (0, f"note: {line}\n")

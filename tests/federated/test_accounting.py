@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from scipy.stats import norm
 
 from federated.errors import PlanError
-from federated.privacy.accounting import Run, affordable, calibrated, epsilon, merged
+from federated.privacy.accounting import SelfComposed, affordable, calibrated, epsilon, merged
 from federated.privacy.releases import Gaussian, TruncatedGaussian
 
 DELTA = 1e-5
@@ -32,7 +32,7 @@ def sampled(rate: float, noise: float = 1.0) -> Gaussian:
     ids=str,
 )
 def test_epsilon_is_the_published_one(release: Gaussian, times: int, rdp: float, pld: float) -> None:
-    found = epsilon([Run(release, times)], DELTA)
+    found = epsilon([SelfComposed(release, times)], DELTA)
     assert found.rdp == pytest.approx(rdp, abs=1e-4)
     assert found.pld == pytest.approx(pld, abs=1e-4)
     assert found.best == found.pld
@@ -43,7 +43,7 @@ def test_epsilon_is_the_published_one(release: Gaussian, times: int, rdp: float,
 def test_gaussian_noise_costs_what_its_formula_says(noise: float, times: int) -> None:
     """Balle and Wang 2018, theorem 8: δ(ε) of one release with a √times-th of the noise."""
     shift = math.sqrt(times) / noise
-    found = epsilon([Run(sampled(1.0, noise), times)], DELTA).best
+    found = epsilon([SelfComposed(sampled(1.0, noise), times)], DELTA).best
     delta = norm.cdf(shift / 2 - found / shift) - math.exp(found) * norm.cdf(-shift / 2 - found / shift)
     assert delta == pytest.approx(DELTA, rel=1e-2)
 
@@ -53,24 +53,24 @@ def test_gaussian_noise_costs_what_its_formula_says(noise: float, times: int) ->
 )
 def test_batches_that_are_cut_off_cost_more(most: int, expected: float) -> None:
     release = TruncatedGaussian(noise_multiplier=1, sampling_rate=0.01, units=5000, most=most)
-    found = epsilon([Run(release, 2000)], DELTA)
+    found = epsilon([SelfComposed(release, 2000)], DELTA)
     assert (found.best, found.rdp) == (pytest.approx(expected, abs=1e-3), None)
 
 
 def test_nothing_costs_nothing_and_no_noise_costs_everything() -> None:
     assert epsilon([], DELTA).best == 0
-    assert epsilon([Run(sampled(0.1), 0)], DELTA).best == 0
+    assert epsilon([SelfComposed(sampled(0.1), 0)], DELTA).best == 0
     for rate in (0.1, 1.0):
-        assert epsilon([Run(sampled(rate, 0.0), 1)], DELTA).best == math.inf
+        assert epsilon([SelfComposed(sampled(rate, 0.0), 1)], DELTA).best == math.inf
 
 
 def test_composition_knows_no_order_and_more_is_never_cheaper() -> None:
-    one, other = Run(sampled(0.05), 20), Run(sampled(0.02, 2.0), 30)
+    one, other = SelfComposed(sampled(0.05), 20), SelfComposed(sampled(0.02, 2.0), 30)
     together = epsilon([one, other], DELTA).best
     assert epsilon([other, one], DELTA).best == pytest.approx(together, abs=1e-6)
-    assert epsilon([Run(one.release, 5), other, Run(one.release, 15)], DELTA).best == together
+    assert epsilon([SelfComposed(one.release, 5), other, SelfComposed(one.release, 15)], DELTA).best == together
     assert max(epsilon([run], DELTA).best for run in (one, other)) < together
-    assert sorted(merged([one, other, one]), key=str) == sorted([Run(one.release, 40), other], key=str)
+    assert sorted(merged([one, other, one]), key=str) == sorted([SelfComposed(one.release, 40), other], key=str)
 
 
 def test_the_longest_training_within_a_budget() -> None:
@@ -82,18 +82,18 @@ def test_the_longest_training_within_a_budget() -> None:
 
 @SLOW
 def test_what_is_spent_leaves_less() -> None:
-    release, before = sampled(0.05), [Run(sampled(0.1, 2.0), 10)]
+    release, before = sampled(0.05), [SelfComposed(sampled(0.1, 2.0), 10)]
     count = affordable(release, 1.5, DELTA, before)
     assert 0 < count < affordable(release, 1.5, DELTA)
-    within, beyond = (epsilon([*before, Run(release, times)], DELTA).best for times in (count, count + 1))
+    within, beyond = (epsilon([*before, SelfComposed(release, times)], DELTA).best for times in (count, count + 1))
     assert within <= 1.5 < beyond
 
 
 def test_the_least_noise_for_a_budget() -> None:
     noise = calibrated(lambda noise: sampled(0.01, noise), 1000, 1.0, DELTA)
     assert noise == pytest.approx(1.4146, abs=1.1e-4)
-    assert epsilon([Run(sampled(0.01, noise), 1000)], DELTA).best <= 1.0
-    assert epsilon([Run(sampled(0.01, noise - 1e-4), 1000)], DELTA).best > 1.0
+    assert epsilon([SelfComposed(sampled(0.01, noise), 1000)], DELTA).best <= 1.0
+    assert epsilon([SelfComposed(sampled(0.01, noise - 1e-4), 1000)], DELTA).best > 1.0
     assert calibrated(lambda noise: sampled(1.0, noise), 1, 1.0, DELTA) == pytest.approx(3.7306, abs=1.1e-4)
 
 

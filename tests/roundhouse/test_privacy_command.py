@@ -66,7 +66,10 @@ def test_no_noise_is_no_privacy(tmp_path: Path) -> None:
             "error: give --noise-multiplier and --rounds for epsilon, --rounds and --target-epsilon for the noise, or ",
         ),
         (("--noise-multiplier", "1", "--rounds", "2", "--budget", "3"), "error: give --noise-multiplier and --rounds"),
-        (("--noise-multiplier", "1", "--rounds", "2", "--delta", "0"), "error: --delta: expected a number above 0"),
+        (
+            ("--noise-multiplier", "1", "--rounds", "2", "--delta", "0"),
+            "error: --delta: expected a number above 0, got 0",
+        ),
         (("wards",), "error: there is no privacy ledger wards in "),
     ],
     ids=str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import sqlite3
@@ -14,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from federated.errors import InputError
-from federated.privacy.accounting import Run, epsilon
+from federated.privacy.accounting import SelfComposed, epsilon
 from federated.privacy.releases import Gaussian
 from tasks.ledger import BudgetExceeded, Grant, LedgerError, PrivacyLedger, Terms
 from tasks.signing import Signer
@@ -37,7 +38,7 @@ def opened(path: Path, terms: Terms = TERMS) -> PrivacyLedger:
 
 
 def spent(*runs: tuple[Gaussian, int]) -> float:
-    return epsilon([Run(*run) for run in runs], TERMS.delta).best
+    return epsilon([SelfComposed(*run) for run in runs], TERMS.delta).best
 
 
 def test_a_budget_once_spent_refuses_the_next_round_and_spends_nothing_by_it(path: Path) -> None:
@@ -51,7 +52,7 @@ def test_a_budget_once_spent_refuses_the_next_round_and_spends_nothing_by_it(pat
     for _ in range(2):
         with pytest.raises(BudgetExceeded, match=said):
             ledger.reserve(ONE, "run", FIT + 1)
-    assert ledger.statement().spent == (Run(ONE, FIT),)
+    assert ledger.statement().spent == (SelfComposed(ONE, FIT),)
     assert ledger.statement().epsilon.best == spent((ONE, FIT)) <= 1.0 < spent((ONE, FIT + 1))
     assert ledger.remaining(ONE) == 0
 
@@ -71,13 +72,13 @@ def test_what_is_not_committed_is_spent_and_what_is_void_is_not(path: Path) -> N
     kept, back, cheaper = (ledger.reserve(ONE, "run", number) for number in (1, 2, 3))
     ledger.void(back, "nobody was there")
     ledger.commit(cheaper, CHEAP)
-    assert sorted(ledger.statement().spent, key=str) == sorted([Run(ONE, 1), Run(CHEAP, 1)], key=str)
+    assert sorted(ledger.statement().spent, key=str) == sorted([SelfComposed(ONE, 1), SelfComposed(CHEAP, 1)], key=str)
     for settled in (back, cheaper, kept._replace(round=9)):
         with pytest.raises(LedgerError, match="there is no open grant"):
             ledger.void(settled, "again")
     with pytest.raises(LedgerError, match="costs more than what was reserved"):
         ledger.commit(kept, Gaussian(noise_multiplier=1.0, sampling_rate=0.5))
-    assert Run(ONE, 1) in ledger.statement().spent
+    assert SelfComposed(ONE, 1) in ledger.statement().spent
 
 
 def test_an_attempt_is_paid_for_once_and_the_next_one_again(path: Path) -> None:
@@ -86,7 +87,7 @@ def test_an_attempt_is_paid_for_once_and_the_next_one_again(path: Path) -> None:
     with pytest.raises(LedgerError, match="attempt 1 of round 1 of run is paid for already"):
         ledger.reserve(ONE, "run", 1)
     ledger.reserve(ONE, "run", 1, attempt=2)
-    assert ledger.statement().spent == (Run(ONE, 2),)
+    assert ledger.statement().spent == (SelfComposed(ONE, 2),)
 
 
 def test_to_look_ahead_spends_nothing(path: Path) -> None:
@@ -100,6 +101,7 @@ def test_without_a_budget_it_only_counts(path: Path) -> None:
     ledger = opened(path, TERMS.model_copy(update={"budget": None}))
     ledger.reserve(Gaussian(noise_multiplier=0), "run", 1)
     assert ledger.statement().epsilon.best == np.inf
+    assert json.loads(json.dumps(ledger.statement().as_json(), allow_nan=False))["epsilon"]["pld"] == "infinite"
     assert ledger.remaining(ONE) is None
 
 
@@ -171,7 +173,7 @@ def test_two_processes_cannot_spend_the_same_remainder(path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         counts = pool.starmap(reserve_all, [(path, "one"), (path, "other")])
     assert sum(counts) == FIT
-    assert opened(path).statement().spent == (Run(ONE, FIT),)
+    assert opened(path).statement().spent == (SelfComposed(ONE, FIT),)
 
 
 def dies_after_reserving(path: Path) -> None:
@@ -185,7 +187,7 @@ def test_a_reservation_outlives_the_process_that_made_it(path: Path) -> None:
     process.start()
     process.join()
     assert process.exitcode == 9
-    assert opened(path).statement().spent == (Run(ONE, 1),)
+    assert opened(path).statement().spent == (SelfComposed(ONE, 1),)
 
 
 def execute(path: Path, command: str, *values: object) -> None:
