@@ -57,14 +57,13 @@ def _answer(sampling_rate: float, delta: float, *asked: Any) -> Answer:
 
 
 def _statement(ledger: str) -> Statement:
-    from tasks.ledger import PrivacyLedger, terms_of
+    from tasks.ledger import PrivacyLedger
     from tasks.signing import signer, trusted_keys
 
     path = environment.privacy_ledger(ledger)
     if not path.exists() and not (path := Path(ledger)).is_file():
         raise InputError(f"there is no privacy ledger {ledger} in {environment.privacy_ledger(ledger).parent}")
-    trusted = trusted_keys()
-    return PrivacyLedger(path, terms_of(path, trusted), signer(), trusted).statement()
+    return PrivacyLedger(path, None, signer(), trusted_keys()).statement()
 
 
 def _described(found: Answer | Statement) -> Iterator[tuple[str, str]]:

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sqlite3
 from collections import Counter
-from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -15,13 +10,11 @@ from pydantic import Field, TypeAdapter
 
 from federated.component import Component
 from federated.errors import InputError, TrainingError
-from federated.privacy.accounting import RELATION, Epsilon, SelfComposed, affordable, epsilon
+from federated.privacy.accounting import RELATION, Epsilon, SelfComposed, affordable, epsilon, tight
 from federated.privacy.releases import AnyRelease, Release
-from tasks.signing import ForgedError, Signer, Trusted, read_signed
-from tasks.store import sha256
+from tasks.signed_log import LedgerError, SignedLog
+from tasks.signing import Signer, Trusted
 
-_WAIT = 120  # seconds for another process that counts
-_TABLE = "CREATE TABLE IF NOT EXISTS entries (number INTEGER PRIMARY KEY, signed BLOB NOT NULL)"
 _RELEASE: TypeAdapter[Release] = TypeAdapter(AnyRelease)
 
 
@@ -29,12 +22,8 @@ class BudgetExceeded(TrainingError):  # noqa: N818 - it is no error, but the end
     """One more release would cost more than the budget."""
 
 
-class LedgerError(TrainingError):
-    """The ledger was changed, or is asked for what it cannot do."""
-
-
 class Terms(Component):
-    """Whose privacy a ledger counts, and in what: none of it can change later."""
+    """Whose privacy a ledger counts, and in what. Only the budget can change later, by ``amend``."""
 
     population: str = Field(min_length=1)
     unit: Literal["client", "record"]
@@ -69,24 +58,15 @@ class Statement(NamedTuple):
         return self.terms.model_dump() | counted | {"runs": self.runs, "entries": self.entries, "head": self.head}
 
 
-def terms_of(path: Path, trusted: Trusted) -> Terms:
-    """The terms on which a ledger was begun.
+class Outlook(NamedTuple):
+    """ε so far, ε were the same release made once more, and how often it still can be; None without a budget."""
 
-    Raises:
-        InputError: it is no ledger.
-        LedgerError: its beginning was changed.
-    """
-    try:
-        with contextlib.closing(sqlite3.connect(path)) as database:
-            (signed,) = database.execute("SELECT signed FROM entries WHERE number = 0").fetchone()
-        return Terms.model_validate(read_signed(bytes(signed), "ledger", trusted)["terms"])
-    except (sqlite3.DatabaseError, TypeError) as error:
-        raise InputError(f"{path}: expected a privacy ledger, it is none ({error})") from error
-    except ForgedError as error:
-        raise LedgerError(f"{path}: entry 0: {error}") from error
+    epsilon: float
+    after_next: float
+    remaining: int | None
 
 
-class PrivacyLedger:
+class PrivacyLedger(SignedLog):
     """Append-only, signed and hash-chained, in SQLite: one for a data population, across trainings and processes.
 
     Guarantees: what is reserved is on disk before ``reserve`` returns, and counts as spent until it is committed or
@@ -100,24 +80,32 @@ class PrivacyLedger:
     the same run, round and attempt again       refused: noise is drawn anew, and paid for as another attempt
     an actual release that costs more           refused: the larger release stays reserved
     a release without noise                     infinite: refused by any budget, counted without one
-    another unit, delta or budget than before   refused
+    another unit, delta or budget than before   refused; ``amend`` changes the budget
+    a budget that is lowered below what is spent  nothing more is released
     ==========================================  ==========================
     """
 
-    def __init__(self, path: Path, terms: Terms, signer: Signer, trusted: Trusted | None = None) -> None:
-        """Opens the ledger, or begins it.
+    def __init__(self, path: Path, terms: Terms | None, signer: Signer, trusted: Trusted | None = None) -> None:
+        """Opens the ledger, or begins it on these ``terms``; without any it must have been begun.
 
         Raises:
             InputError: it is on other terms, or no ledger.
             LedgerError: it was changed.
         """
-        self._path, self.terms, self._signer = path, terms, signer
-        self._trusted = trusted or (signer.public,)
         self._counted: tuple[tuple[Release, tuple[SelfComposed, ...]], int] | None = None
-        self._forget()
+        super().__init__(path, signer, trusted)
         with self._transaction() as database:
             if not self._entries:
+                if terms is None:
+                    raise InputError(f"{path}: expected a privacy ledger, it is none (it is empty)")
                 self._append(database, {"what": "opened", "terms": terms.model_dump(), "relation": RELATION})
+            if terms is not None:
+                self._require(terms)
+
+    def amend(self, budget: float | None) -> None:
+        """Another budget from now on, which is on record like everything else."""
+        with self._transaction() as database:
+            self._append(database, {"what": "amended", "budget": budget})
 
     def project(self, release: Release, times: int = 1) -> Epsilon:
         """What everything would cost, were ``release`` made so many times more. Spends nothing."""
@@ -165,6 +153,13 @@ class PrivacyLedger:
         with self._transaction():
             return max(self._left(release, self.terms.budget), 0)
 
+    def outlook(self, release: Release) -> Outlook:
+        """Where the budget stands, for one who makes this release again and again."""
+        with self._transaction():
+            spent, budget = self._so_far(), self.terms.budget
+            now, after = (tight([*spent, SelfComposed(release, more)], self.terms.delta) for more in (0, 1))
+            return Outlook(now, after, None if budget is None else max(self._left(release, budget), 0))
+
     def attempts(self, run: str, round: int) -> int:
         """How often a round was paid for."""
         with self._transaction():
@@ -184,7 +179,7 @@ class PrivacyLedger:
             return True
         if self._counted is not None and self._counted[0] == self._beside(release):
             return self._left(release, budget) > 0
-        return epsilon([*self._so_far(), SelfComposed(release, 1)], self.terms.delta).best <= budget
+        return tight([*self._so_far(), SelfComposed(release, 1)], self.terms.delta) <= budget
 
     def _left(self, release: Release, budget: float) -> int:
         """Counted once for what else was spent; each release then takes one of them."""
@@ -200,8 +195,7 @@ class PrivacyLedger:
         return [SelfComposed(release, times) for release, times in self._spent.items() if times]
 
     def _exceeded(self, release: Release) -> str:
-        spent = epsilon(self._so_far(), self.terms.delta).best
-        after = epsilon([*self._so_far(), SelfComposed(release, 1)], self.terms.delta).best
+        spent, after = (tight([*self._so_far(), SelfComposed(release, more)], self.terms.delta) for more in (0, 1))
         return (
             f"privacy budget of {self.terms.population}: epsilon {spent:.4g} is spent, the next round would make it "
             f"{after:.4g}, more than {self.terms.budget:g} "
@@ -214,72 +208,18 @@ class PrivacyLedger:
                 raise LedgerError(f"{self._path}: there is no open grant {grant.number}")
             self._append(database, said)
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Nobody else writes meanwhile; what others wrote is read first."""
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not self._path.exists():
-            with contextlib.suppress(FileExistsError):
-                os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        with contextlib.closing(sqlite3.connect(self._path, timeout=_WAIT, isolation_level=None)) as database:
-            try:
-                database.execute("BEGIN IMMEDIATE")
-                database.execute(_TABLE)
-            except sqlite3.OperationalError as error:
-                raise LedgerError(f"{self._path}: {error}") from error
-            except sqlite3.DatabaseError as error:
-                raise InputError(f"{self._path}: expected a privacy ledger, it is none ({error})") from error
-            before = self._entries
-            try:
-                self._catch_up(database)
-                before = self._entries
-                yield database
-                database.execute("COMMIT")
-            except BaseException:
-                if database.in_transaction:
-                    database.execute("ROLLBACK")
-                if self._entries != before:
-                    self._forget()
-                raise
-
     def _forget(self) -> None:
-        """As if nothing had been read yet."""
-        self._entries, self._head = 0, ""
         self._open: dict[int, Grant] = {}
         self._paid: set[tuple[str, int, int]] = set()
         self._spent: Counter[Release] = Counter()
 
-    def _catch_up(self, database: sqlite3.Connection) -> None:
-        count = database.execute("SELECT count(*) FROM entries").fetchone()[0]
-        if count < self._entries:
-            raise LedgerError(f"{self._path}: entries are missing from its end")
-        found = database.execute(
-            "SELECT number, signed FROM entries WHERE number >= ? ORDER BY number", (self._entries,)
-        ).fetchall()
-        for number, signed in found:
-            self._read(number, signed if isinstance(signed, bytes) else str(signed).encode())
-
-    def _read(self, number: int, signed: bytes) -> None:
-        try:
-            said = read_signed(signed, "ledger", self._trusted)
-        except ForgedError as error:
-            raise LedgerError(f"{self._path}: entry {number}: {error}") from error
-        if (number, said["number"], said["previous"]) != (self._entries, self._entries, self._head):
-            raise LedgerError(f"{self._path}: entry {number} does not follow the one before it")
-        self._entries, self._head = number + 1, sha256(signed)
-        self._take(number, said)
-
-    def _append(self, database: sqlite3.Connection, said: dict[str, Any]) -> None:
-        at = datetime.now(UTC).isoformat(timespec="seconds")
-        signed = self._signer.sign("ledger", {"number": self._entries, "previous": self._head, "at": at, **said})
-        database.execute("INSERT INTO entries VALUES (?, ?)", (self._entries, signed))
-        self._read(self._entries, signed)
-
     def _take(self, number: int, said: dict[str, Any]) -> None:
-        """What an entry changes."""
         what = said["what"]
         if what == "opened":
-            self._require_terms(said["terms"])
+            self.terms = Terms.model_validate(said["terms"])
+        elif what == "amended":
+            self.terms = self.terms.model_copy(update={"budget": said["budget"]})
+            self._counted = None
         elif what == "reserved":
             release = _RELEASE.validate_python(said["release"])
             self._open[number] = Grant(number, release, said["run"], said["round"], said["attempt"])
@@ -291,8 +231,9 @@ class PrivacyLedger:
             if what == "committed":
                 self._spent[_RELEASE.validate_python(said["release"])] += 1
 
-    def _require_terms(self, found: dict[str, Any]) -> None:
-        asked = self.terms.model_dump()
+    def _require(self, terms: Terms) -> None:
+        found, asked = self.terms.model_dump(), terms.model_dump()
         for name in asked:
-            if found.get(name) != asked[name]:
-                raise InputError(f"{self._path}: begun with {name} {found.get(name)}, the plan has {asked[name]}")
+            if found[name] != asked[name]:
+                hint = f"; roundhouse privacy {self._path} --set-budget changes it" if name == "budget" else ""
+                raise InputError(f"{self._path}: begun with {name} {found[name]}, the plan has {asked[name]}{hint}")

@@ -74,7 +74,7 @@ def affordable(release: Release, budget: float, delta: float, spent: Sequence[Se
     def fits(epsilon_of: _Accounts, count: int) -> bool:
         return epsilon_of([*spent, SelfComposed(release, count)], delta) <= budget
 
-    return _last(partial(fits, _tight), likely=_last(partial(fits, _quick)))
+    return _last(partial(fits, tight), likely=_last(partial(fits, _quick)))
 
 
 def calibrated(release: Callable[[float], Release], count: int, target: float, delta: float) -> float:
@@ -88,7 +88,7 @@ def calibrated(release: Callable[[float], Release], count: int, target: float, d
         return epsilon_of([SelfComposed(release(parts * _PART), count)], delta) > target
 
     by_rdp = _last(partial(exceeds, _quick))
-    parts = _last(partial(exceeds, _tight), likely=by_rdp * 7 // 8) + 1
+    parts = _last(partial(exceeds, tight), likely=by_rdp * 7 // 8) + 1
     if parts > _MOST:
         raise PlanError(f"no noise is enough for epsilon {target:g} after {count:,} rounds at delta {delta:g}")
     return parts * _PART
@@ -97,7 +97,8 @@ def calibrated(release: Callable[[float], Release], count: int, target: float, d
 _Accounts = Callable[[Sequence[SelfComposed], float], float]
 
 
-def _tight(spent: Sequence[SelfComposed], delta: float) -> float:
+def tight(spent: Sequence[SelfComposed], delta: float) -> float:
+    """The best ε alone, without its cross-check."""
     runs = tuple(merged(spent))
     found = _counted("pld", runs, delta)
     return _quick(runs, delta) if found is None else found
@@ -130,17 +131,36 @@ def _last(holds: Callable[[int], bool], likely: int = 0) -> int:
 @lru_cache(maxsize=1024)
 def _counted(by: Literal["pld", "rdp"], runs: tuple[SelfComposed, ...], delta: float) -> float | None:
     """None where the accountant knows no such release."""
-    from dp_accounting import UnsupportedEventError, pld, rdp
+    if not all(release.noised for release, _ in runs):
+        return math.inf
+    found = _by_losses(runs, delta) if by == "pld" else _by_divergences(runs, delta)
+    return math.inf if found is not None and math.isnan(found) else found
 
-    accountant = pld.PLDAccountant() if by == "pld" else rdp.RdpAccountant()
+
+def _by_losses(runs: Sequence[SelfComposed], delta: float) -> float | None:
+    from dp_accounting.pld.privacy_loss_distribution import identity
+
+    composed = identity()
+    for release, times in runs:
+        losses = release.losses(times)
+        if losses is None:
+            return None
+        composed = losses if len(runs) == 1 else composed.compose(losses)
+    return float(composed.get_epsilon_for_delta(delta))
+
+
+def _by_divergences(runs: Sequence[SelfComposed], delta: float) -> float | None:
+    from dp_accounting import UnsupportedEventError
+    from dp_accounting.rdp import RdpAccountant
+
+    accountant = RdpAccountant()
     try:
         with _silent():
             for release, times in runs:
                 accountant.compose(release.event(), times)
-            found = float(accountant.get_epsilon(delta))
+            return float(accountant.get_epsilon(delta))
     except UnsupportedEventError:
         return None
-    return math.inf if math.isnan(found) else found
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -11,6 +13,7 @@ from federated.component import ByKind, Component
 
 if TYPE_CHECKING:
     from dp_accounting import DpEvent
+    from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
 
 SamplingRate = Annotated[float, Field(gt=0, le=1, description="probability of each unit")]
 NoiseMultiplier = Annotated[float, Field(ge=0, description="standard deviation of the noise over the clip norm")]
@@ -19,9 +22,20 @@ NoiseMultiplier = Annotated[float, Field(ge=0, description="standard deviation o
 class Release(Component, ABC):
     """One noised answer. A unit (a client, or a record) that is added or removed changes what is noised by its norm."""
 
+    noise_multiplier: NoiseMultiplier
+
+    @property
+    def noised(self) -> bool:
+        """Whether there is any noise: without, it costs everything."""
+        return self.noise_multiplier > 0
+
     @abstractmethod
     def event(self) -> DpEvent:
-        """The same in ``dp_accounting``'s terms."""
+        """The same in ``dp_accounting``'s terms; asked where it is ``noised``."""
+
+    @abstractmethod
+    def losses(self, times: int) -> PrivacyLossDistribution | None:
+        """The privacy loss of so many; None where it is not known. Asked where it is ``noised``."""
 
     @abstractmethod
     def covers(self, actual: Release) -> bool:
@@ -41,16 +55,18 @@ class Gaussian(Release):
     """
 
     kind: Literal["gaussian"] = "gaussian"
-    noise_multiplier: NoiseMultiplier
     sampling_rate: SamplingRate = 1.0
 
     def event(self) -> DpEvent:
         import dp_accounting
 
-        if self.noise_multiplier == 0:
-            return dp_accounting.NonPrivateDpEvent()
         noised = dp_accounting.GaussianDpEvent(self.noise_multiplier)
         return noised if self.sampling_rate == 1 else dp_accounting.PoissonSampledDpEvent(self.sampling_rate, noised)
+
+    def losses(self, times: int) -> PrivacyLossDistribution | None:
+        if self.sampling_rate < 1:
+            return _losses(self).self_compose(times)
+        return _losses(self.model_copy(update={"noise_multiplier": self.noise_multiplier / math.sqrt(times)}))
 
     def covers(self, actual: Release) -> bool:
         return (
@@ -67,7 +83,6 @@ class TruncatedGaussian(Release):
     """
 
     kind: Literal["truncated_gaussian"] = "truncated_gaussian"
-    noise_multiplier: NoiseMultiplier
     sampling_rate: SamplingRate
     units: int = Field(ge=1)
     most: int = Field(ge=1)
@@ -81,16 +96,29 @@ class TruncatedGaussian(Release):
     def event(self) -> DpEvent:
         import dp_accounting
 
-        if self.noise_multiplier == 0:
-            return dp_accounting.NonPrivateDpEvent()
         return dp_accounting.TruncatedSubsampledGaussianDpEvent(
             self.units, self.sampling_rate, self.most, self.noise_multiplier
         )
+
+    def losses(self, times: int) -> PrivacyLossDistribution | None:
+        return _losses(self).self_compose(times)
 
     def covers(self, actual: Release) -> bool:
         if not isinstance(actual, TruncatedGaussian) or actual.noise_multiplier < self.noise_multiplier:
             return False
         return actual.model_copy(update={"noise_multiplier": self.noise_multiplier}) == self
+
+
+@lru_cache(maxsize=64)
+def _losses(release: Gaussian | TruncatedGaussian) -> PrivacyLossDistribution:
+    """Of one: it takes longer than to compose a thousand."""
+    from dp_accounting.pld import privacy_loss_distribution as losses
+
+    if isinstance(release, Gaussian):
+        return losses.from_gaussian_mechanism(release.noise_multiplier, sampling_prob=release.sampling_rate)
+    return losses.from_truncated_subsampled_gaussian_mechanism(
+        release.units, release.sampling_rate, release.most, release.noise_multiplier
+    )
 
 
 AnyRelease = Annotated[Gaussian | TruncatedGaussian, Field(discriminator="kind"), ByKind()]

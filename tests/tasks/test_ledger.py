@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from federated.errors import InputError
 from federated.privacy.accounting import SelfComposed, epsilon
 from federated.privacy.releases import Gaussian
-from tasks.ledger import BudgetExceeded, Grant, LedgerError, PrivacyLedger, Terms
+from tasks.ledger import BudgetExceeded, Grant, PrivacyLedger, Terms
+from tasks.signed_log import LedgerError
 from tasks.signing import Signer
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
@@ -252,6 +253,32 @@ def test_other_terms_are_refused(path: Path, change: dict[str, object]) -> None:
     (name,) = change
     with pytest.raises(InputError, match=f"begun with {name} {getattr(TERMS, name)}, the plan has {change[name]}"):
         opened(path, TERMS.model_copy(update=change))
+
+
+def test_a_budget_is_changed_on_record(path: Path) -> None:
+    ledger, other = opened(path), opened(path)
+    for number in range(FIT):
+        ledger.reserve(ONE, "run", number)
+    with pytest.raises(BudgetExceeded):
+        ledger.reserve(ONE, "run", FIT)
+    other.amend(5.0)
+    ledger.reserve(ONE, "run", FIT)
+    assert ledger.terms.budget == 5.0
+    with pytest.raises(InputError, match=rf"begun with budget 5.0, the plan has 1.0; roundhouse privacy {path} --set"):
+        opened(path)
+    reread = opened(path, TERMS.model_copy(update={"budget": 5.0}))
+    assert reread.statement().entries == FIT + 3
+    reread.amend(0.5)
+    assert reread.remaining(ONE) == 0
+    with pytest.raises(BudgetExceeded):
+        ledger.reserve(CHEAP, "run", FIT + 1)
+
+
+def test_the_outlook_is_what_a_round_more_would_cost(path: Path) -> None:
+    ledger = opened(path)
+    ledger.reserve(ONE, "run", 1)
+    assert ledger.outlook(ONE) == (spent((ONE, 1)), spent((ONE, 2)), FIT - 1)
+    assert opened(path.with_name("free.db"), TERMS.model_copy(update={"budget": None})).outlook(ONE).remaining is None
 
 
 def test_what_is_no_ledger_is_told(path: Path) -> None:

@@ -1,0 +1,103 @@
+"""An append-only log in SQLite, every entry of it signed, and chained to the one before."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from federated.errors import InputError, TrainingError
+from tasks.signing import ForgedError, Signer, Trusted, read_signed
+from tasks.store import sha256
+
+_WAIT = 120  # seconds for another process that writes
+_TABLE = "CREATE TABLE IF NOT EXISTS entries (number INTEGER PRIMARY KEY, signed BLOB NOT NULL)"
+
+
+class LedgerError(TrainingError):
+    """The ledger was changed, or is asked for what it cannot do."""
+
+
+class SignedLog(ABC):
+    """What several processes write and read, one after the other; a subclass makes sense of the entries.
+
+    Guarantees: an entry is on disk before ``append`` returns. A changed, swapped or missing entry is found when the log
+    is read; a missing end is by whoever has seen a later one.
+    """
+
+    def __init__(self, path: Path, signer: Signer, trusted: Trusted | None = None) -> None:
+        self._path, self._signer = path, signer
+        self._trusted = trusted or (signer.public,)
+        self._entries, self._head = 0, ""
+        self._forget()
+
+    @abstractmethod
+    def _forget(self) -> None:
+        """As if nothing had been read yet."""
+
+    @abstractmethod
+    def _take(self, number: int, said: dict[str, Any]) -> None:
+        """What an entry changes."""
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Nobody else writes meanwhile; what others wrote is read first."""
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not self._path.exists():
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        with contextlib.closing(sqlite3.connect(self._path, timeout=_WAIT, isolation_level=None)) as database:
+            self._begin(database)
+            before = self._entries
+            try:
+                self._catch_up(database)
+                before = self._entries
+                yield database
+                database.execute("COMMIT")
+            except BaseException:
+                if database.in_transaction:
+                    database.execute("ROLLBACK")
+                if self._entries != before:
+                    self._entries, self._head = 0, ""
+                    self._forget()
+                raise
+
+    def _append(self, database: sqlite3.Connection, said: dict[str, Any]) -> None:
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        signed = self._signer.sign("ledger", {"number": self._entries, "previous": self._head, "at": at, **said})
+        database.execute("INSERT INTO entries VALUES (?, ?)", (self._entries, signed))
+        self._read(self._entries, signed)
+
+    def _begin(self, database: sqlite3.Connection) -> None:
+        try:
+            database.execute("BEGIN IMMEDIATE")
+            database.execute(_TABLE)
+        except sqlite3.OperationalError as error:
+            raise LedgerError(f"{self._path}: {error}") from error
+        except sqlite3.DatabaseError as error:
+            raise InputError(f"{self._path}: expected a privacy ledger, it is none ({error})") from error
+
+    def _catch_up(self, database: sqlite3.Connection) -> None:
+        count = database.execute("SELECT count(*) FROM entries").fetchone()[0]
+        if count < self._entries:
+            raise LedgerError(f"{self._path}: entries are missing from its end")
+        found = database.execute(
+            "SELECT number, signed FROM entries WHERE number >= ? ORDER BY number", (self._entries,)
+        ).fetchall()
+        for number, signed in found:
+            self._read(number, signed if isinstance(signed, bytes) else str(signed).encode())
+
+    def _read(self, number: int, signed: bytes) -> None:
+        try:
+            said = read_signed(signed, "ledger", self._trusted)
+        except ForgedError as error:
+            raise LedgerError(f"{self._path}: entry {number}: {error}") from error
+        if (number, said["number"], said["previous"]) != (self._entries, self._entries, self._head):
+            raise LedgerError(f"{self._path}: entry {number} does not follow the one before it")
+        self._entries, self._head = number + 1, sha256(signed)
+        self._take(number, said)
