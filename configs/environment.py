@@ -114,9 +114,9 @@ def checkpoints() -> str:
     return os.environ.get("ROUNDHOUSE_CHECKPOINTS") or str(home() / "checkpoints")
 
 
-def privacy_ledger(population: str) -> Path:
+def privacy_ledger(population: str, simulated: bool = False) -> Path:
     """Where it is written what a data population has paid."""
-    return home() / "privacy" / f"{population}.db"
+    return home() / "privacy" / ("simulations" if simulated else "") / f"{population}.db"
 
 
 def signing_key() -> Path:

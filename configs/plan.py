@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from configs.privacy import Privacy, objections
 from configs.retention import AnyRetention, KeepAll, KeepBest
 from configs.starts import AnyStart, Fresh
 from federated.algorithm import Algorithm
@@ -52,6 +53,7 @@ class Plan(Component):
     ``device`` is what trains, ``replicas`` how many of them train one client together, and ``precision`` what layers
     compute in meanwhile.
     ``keep_checkpoints`` is how many checkpoints can be gone back to, should the latest be damaged.
+    ``privacy`` is what a training with noise pays into, and how much it may.
     ``simulation`` says that no real parties take part; only then some of them may make ``attacks``.
     """
 
@@ -71,6 +73,7 @@ class Plan(Component):
     start: AnyStart = Fresh()
     rounds: int = Field(ge=1)
     stop: Stop | None = None
+    privacy: Privacy | None = None
     quorum: int = Field(default=1, ge=1)
     evaluate_every: int = Field(default=1, ge=0)
     baselines: bool = False
@@ -101,7 +104,7 @@ class Plan(Component):
             raise PlanError(
                 f"holdout.root: the rule {rule.kind} does not train on the server's rows; leave it out, or use fltrust"
             )
-        if self.quorum < rule.least:
+        if self.needed < rule.least:
             raise PlanError(
                 f"algorithm.rule.{rule.kind}: as set it needs at least {rule.least} updates a round, but quorum is "
                 f"{self.quorum}; raise quorum to {rule.least}, or change the rule"
@@ -115,6 +118,12 @@ class Plan(Component):
                 "stop: at_least, at_most and patience look at evaluated rounds, and evaluate_every: 0 evaluates none; "
                 "raise evaluate_every, or stop by minutes alone"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _count_the_noise(self) -> Plan:
+        if found := objections(self):
+            raise PlanError(found[0])
         return self
 
     @model_validator(mode="after")
@@ -139,6 +148,11 @@ class Plan(Component):
             )
         return self
 
+    @property
+    def needed(self) -> int:
+        """How many updates a round needs: none where noise hides how many there are."""
+        return self.quorum if self.algorithm.release is None else 0
+
     def evaluates(self, round: int) -> bool:
         """Whether the global model is evaluated after this round."""
         return self.evaluate_every > 0 and round % self.evaluate_every == 0
@@ -161,7 +175,7 @@ class Plan(Component):
                 f"algorithm.rule.{rule.kind}: as set it needs at least {rule.least} updates a round, but a cohort "
                 f"has {cohort} clients; raise the cohort, or change the rule"
             )
-        if self.quorum > cohort:
+        if self.needed > cohort:
             raise PlanError(
                 f"quorum: {self.quorum} updates are needed, but a cohort has {cohort} clients; "
                 "lower quorum or raise the cohort"
@@ -181,6 +195,7 @@ class Plan(Component):
         federation = federation.with_cards(self.cards)
         self._check_what_cards_say(federation)
         self._check_metric(federation)
+        self._check_delta(federation)
         self._check_attacks(federation)
         self.model.check(federation.inputs, federation.classes)
         self.loss.check(federation.classes)
@@ -194,9 +209,11 @@ class Plan(Component):
     def digest(self) -> str:
         """SHA-256 of everything that decides the result.
 
-        A plan that simulates nothing has the digest that it had before plans could.
+        A plan that simulates nothing has the digest that it had before plans could; so has one without noise.
         """
         undecisive = NOT_DECISIVE if self.simulation else NOT_DECISIVE | _OF_SIMULATIONS
+        if self.privacy is None:
+            undecisive = undecisive | {"privacy"}
         fields = self.model_dump(mode="json", exclude=undecisive)
         decisive = json.dumps(fields, sort_keys=True)
         return hashlib.sha256(decisive.encode()).hexdigest()
@@ -245,6 +262,13 @@ class Plan(Component):
         weights = [rule.weigh(name, client.card, len(client.train)) for name, client in clients]
         if not any(weights):
             raise PlanError(f"algorithm.rule.{rule.kind}: every client weighs 0; give one of them a weight")
+
+    def _check_delta(self, federation: Federation) -> None:
+        if self.privacy is not None and self.privacy.delta * len(federation.clients) >= 1:
+            raise PlanError(
+                f"privacy.delta: {self.privacy.delta:g} with {len(federation.clients)} clients allows to reveal one of "
+                f"them; set it well below {1 / len(federation.clients):.2g}"
+            )
 
     def _check_metric(self, federation: Federation) -> None:
         absent = "accuracy" if federation.labels is None else "mae"

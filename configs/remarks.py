@@ -8,15 +8,15 @@ import numpy as np
 
 from configs.plan import Plan
 from federated.federation import Federation
-from federated.rules import WeightedMean
+from federated.rules import FixedMean, WeightedMean
 from federated.selectors import BySize
 
 _NAMED = 5
 
 
 def remarks(plan: Plan, federation: Federation) -> list[str]:
-    """Of clients with rows of one class, of rows that are no full batch, and of sizes that count twice."""
-    return [*_one_class(federation), *_small(plan, federation), *_twice(plan)]
+    """Of clients with rows of one class, of batches that are not full, of sizes that count twice, of wrong cohorts."""
+    return [*_one_class(federation), *_small(plan, federation), *_twice(plan), *_unexpected(plan, federation)]
 
 
 def _one_class(federation: Federation) -> Iterator[str]:
@@ -40,6 +40,16 @@ def _small(plan: Plan, federation: Federation) -> Iterator[str]:
 def _twice(plan: Plan) -> Iterator[str]:
     if isinstance(plan.algorithm.select, BySize) and isinstance(plan.algorithm.rule, WeightedMean):
         yield "algorithm.rule: weighted_mean and select by_size count clients' rows twice; take the rule mean"
+
+
+def _unexpected(plan: Plan, federation: Federation) -> Iterator[str]:
+    rule, rate = plan.algorithm.rule, plan.algorithm.select.sampling_rate
+    if not isinstance(rule, FixedMean) or rate is None:
+        return
+    weights = [rule.weigh(name, client.card, len(client.train)) for name, client in federation.clients.items()]
+    found = rate * sum(weights)
+    if not 0.5 <= found / rule.expected <= 2:
+        yield f"algorithm.rule.expected: {rule.expected:g}, but a cohort weighs {found:.3g} on average"
 
 
 def _listed(names: Sequence[str], clients: int) -> str:

@@ -11,10 +11,11 @@ from federated.component import Component
 from federated.corrections import AnyCorrection, NoCorrection
 from federated.local_optimizers import Sgd
 from federated.local_training import LocalTraining
+from federated.privacy.releases import Release
 from federated.rules import AnyRule, WeightedMean
 from federated.selectors import All, AnySelector
 from federated.server_optimizers import AnyServerOptimizer, ServerSgd
-from federated.transforms import AnyTransform
+from federated.transforms import AnyTransform, Transform
 
 
 class Algorithm(Component):
@@ -37,6 +38,19 @@ class Algorithm(Component):
     def memories(self) -> int:
         """How many vectors a client keeps from round to round."""
         return (self.correction.fresh(0) is not None) + sum(layer.feeds_back for layer in self.transforms)
+
+    @property
+    def release(self) -> Release | None:
+        """What a round costs of a privacy budget; None where nothing adds noise."""
+        return next((found for layer in self.transforms if (found := self._release(layer)) is not None), None)
+
+    @property
+    def secret(self) -> bool:
+        """Whether a round draws what nobody can draw again: its noise, and then its cohort too."""
+        return any(layer.secret for layer in self.transforms)
+
+    def _release(self, layer: Transform) -> Release | None:
+        return layer.release(self.select.sampling_rate or 1.0)
 
     @model_validator(mode="after")
     def _steps_add_up(self) -> Self:
@@ -82,4 +96,28 @@ class Algorithm(Component):
                     f"transforms: {after.kind} after {before.kind} cannot feed back what it loses; "
                     f"set {after.kind}'s error_feedback to false"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _noise_hides_what_it_says(self) -> Self:
+        noising = [layer for layer in self.transforms if self._release(layer) is not None]
+        if not noising:
+            return self
+        kind = noising[0].kind
+        if len(noising) > 1:
+            raise ValueError(f"transforms: one of them may add noise, got {len(noising)}")
+        if noising[0] is not self.transforms[-1]:
+            raise ValueError(f"transforms: {kind} must be the last: what comes after it could undo its clipping")
+        if self.rule.share is None:
+            raise ValueError(
+                f"rule {self.rule.kind} has no bound on what one client counts, so {kind} cannot size its noise; use "
+                "fixed_mean"
+            )
+        if self.select.sampling_rate is None:
+            raise ValueError(
+                f"select {self.select.kind} does not draw each client by itself, so what {kind} costs is not known; "
+                "use poisson, or all"
+            )
+        if self.correction.extra_vectors:
+            raise ValueError(f"correction {self.correction.kind} sends vectors that {kind} does not noise; use fedprox")
         return self

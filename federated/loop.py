@@ -46,16 +46,18 @@ def one_round(
     quorum: int = 1,
     root: Split | None = None,
     adversary: Adversary = NOBODY,
+    selection: Selection | None = None,
 ) -> Passed:
     """The round after ``state``; ``memories`` is what clients have kept of earlier ones, ``root`` rows of the server's.
 
-    ``adversary`` is behind those clients that attack; attackers lie before the transforms.
+    ``adversary`` is behind those clients that attack; attackers lie before the transforms. ``selection`` is known
+    where the round is not the first of its kind.
 
     Raises:
         TrainingError: fewer than ``quorum`` of the updates are fit to use, or the new model is not finite.
     """
     number = state.round + 1
-    selection = select(algorithm, engine, number, state.params, clients)
+    selection = selection or select(algorithm, engine, number, state.params, clients)
     if len(selection.cohort) < quorum:
         return Passed(abandon(state), {}, selection, (), (), {})
     sent = broadcast(algorithm, state)

@@ -5,6 +5,7 @@ Moving statistics are no transform's business: they travel beside the trainable 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -87,9 +88,10 @@ def finish(
 ) -> Step[tuple[Any, ...], Vector]:
     """The server's side of every transform, once a round, in reverse."""
     after, metrics = list(states), Metrics()
+    share = math.nan if algorithm.rule.share is None else algorithm.rule.share
     for position, layer in _reverse(algorithm):
         rng = generator(algorithm.seed, round, f"finish-{position}")
-        finished = layer.finish(after[position], delta, cohort, rng)
+        finished = layer.finish(after[position], delta, cohort, rng, share)
         after[position], delta = finished.state, finished.result
         metrics |= finished.metrics
     return Step(tuple(after), delta, metrics)

@@ -21,7 +21,7 @@ from federated.data import Client, Split
 from federated.engine import Engine, Fitted, Terms
 from federated.errors import PlanError, TrainingError, stage
 from federated.onion import Memory, Trained, decode, encode, finish
-from federated.randomness import generator
+from federated.randomness import generator, secret_generator
 from federated.selectors import Pool, Selection
 from federated.updates import Update, l2_norm
 
@@ -95,7 +95,9 @@ def select(
 
     rows = {name: len(client.train) for name, client in clients.items()}
     pool = Pool(rows, {name: client.card for name, client in clients.items()}, losses)
-    return algorithm.select.select(round, pool, generator(algorithm.seed, round, "select"))
+    # Who knows the cohort of a round with noise knows more than is counted.
+    rng = secret_generator() if algorithm.secret else generator(algorithm.seed, round, "select")
+    return algorithm.select.select(round, pool, rng)
 
 
 def loss_of(engine: Engine, params: Vector, client: Client) -> float:

@@ -41,6 +41,11 @@ class Scaling(Component, ABC):
         return {}
 
     @property
+    def reveals(self) -> bool:
+        """Whether numbers found from all clients' rows become part of the model."""
+        return False
+
+    @property
     def left_to_callers(self) -> Scaling:
         """What the served model does not repeat: its callers scale so before they send rows."""
         return AsIs()
@@ -97,6 +102,10 @@ partition does not keep to the data's clients, by those of all | leaves it to ca
 
     def fit_each(self, clients: Mapping[str, Split]) -> dict[str, Affine]:
         return {name: self.fit([split]) for name, split in clients.items()} if self.per == "client" else {}
+
+    @property
+    def reveals(self) -> bool:
+        return self.per == "all"
 
     @property
     def left_to_callers(self) -> Scaling:

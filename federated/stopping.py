@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from federated.component import Component, Metrics
 from federated.engine import SMALLER_IS_BETTER
 
-StopReason = Literal["rounds", "target", "patience", "minutes"]
+StopReason = Literal["rounds", "target", "patience", "minutes", "privacy budget"]
 
 
 class Stop(Component):

@@ -118,7 +118,7 @@ def _run_rounds(training: Training, course: Course, registering: Registration) -
     for remark in remarks(plan, training.federation):
         logger.warning(remark)
     run = _run_round if plan.commit_every == 1 else _run_block
-    while (reason := course.stop_reason()) is None:
+    while (reason := course.enter()) is None:
         for report in _committed(training, course, registering, run):
             watcher().round_done(report)
             logger.info("%s", report)

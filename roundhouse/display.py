@@ -13,6 +13,7 @@ from rich.table import Table
 
 from configs import environment
 from configs.plan import Plan
+from configs.privacy import epsilon_said
 from roundhouse.typed import typed
 from tasks.summary import Summary
 from tasks.training import RoundReport
@@ -20,7 +21,6 @@ from tasks.watching import Watcher
 
 _WIDE = 110  # columns of a terminal that hold a bar beside the numbers
 _MOST_CLIENTS = 30
-_SPENT = ("epsilon",)
 
 
 class Display(Watcher, Protocol):
@@ -60,11 +60,12 @@ def round_duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
 
 
-def line(report: RoundReport, rounds: int, pace: str) -> str:
+def line(plan: Plan, report: RoundReport, pace: str) -> str:
     """A round in one line."""
-    spent = {name: report.metrics[name] for name in _SPENT if name in report.metrics}
-    scores = [f"{name} {value:.4f}" for name, value in {**report.scores, **spent}.items()]
-    parts = [f"round {report.round}/{rounds}", f"{len(report.cohort)} clients", *scores, pace]
+    scores = [f"{name} {value:.4f}" for name, value in report.scores.items()]
+    parts = [f"round {report.round}/{plan.rounds}", f"{len(report.cohort)} clients", *scores, pace]
+    if "epsilon" in report.metrics:
+        parts.append(epsilon_said(plan, report.metrics["epsilon"]))
     if report.left_out:
         parts.append(f"left out (NaN or infinity): {', '.join(report.left_out)}")
     return "  ".join(parts)
@@ -74,13 +75,13 @@ class LineDisplay:
     """Plain lines, for logs."""
 
     def __init__(self, console: Console) -> None:
-        self._console, self._rounds, self._clock, self._run_key = console, 0, Clock(), ""
+        self._console, self._clock, self._run_key = console, Clock(), ""
 
     def says(self, phase: str) -> None:
         self._print(phase)
 
     def begins(self, plan: Plan, parameters: int, run_key: str, rounds_done: int) -> None:
-        self._rounds, self._clock, self._run_key = plan.rounds, Clock(rounds_done, plan.commit_every), run_key
+        self._plan, self._clock, self._run_key = plan, Clock(rounds_done, plan.commit_every), run_key
         self._print(f"{plan.name}: {parameters:,} parameters, up to {plan.rounds} rounds, run key {run_key}")
         if rounds_done:
             self._print(f"going on after round {rounds_done}")
@@ -89,7 +90,7 @@ class LineDisplay:
         self._print(text)
 
     def round_done(self, report: RoundReport) -> None:
-        self._print(line(report, self._rounds, self._clock.pace(report.round, self._rounds)))
+        self._print(line(self._plan, report, self._clock.pace(report.round, self._plan.rounds)))
 
     def compares(self) -> None:
         self._print("training each client alone and all rows pooled, for comparison")
@@ -107,13 +108,13 @@ class LiveDisplay:
     def __init__(self, progress: Progress) -> None:
         self._progress, self._clock = progress, Clock()
         self._bar: TaskID = progress.add_task("", total=None)
-        self._rounds, self._run_key = 0, ""
+        self._run_key = ""
 
     def says(self, phase: str) -> None:
         self._progress.update(self._bar, description=phase)
 
     def begins(self, plan: Plan, parameters: int, run_key: str, rounds_done: int) -> None:
-        self._rounds, self._clock, self._run_key = plan.rounds, Clock(rounds_done, plan.commit_every), run_key
+        self._plan, self._clock, self._run_key = plan, Clock(rounds_done, plan.commit_every), run_key
         self._progress.update(self._bar, total=plan.rounds, description=f"{plan.name}: round {rounds_done + 1}")
         self.notes(f"run key {run_key}" + (f", going on after round {rounds_done}" if rounds_done else ""))
 
@@ -121,8 +122,7 @@ class LiveDisplay:
         self._progress.print(text, highlight=False, markup=False)
 
     def round_done(self, report: RoundReport) -> None:
-        pace = self._clock.pace(report.round, self._rounds)
-        text = line(report, self._rounds, pace)
+        text = line(self._plan, report, self._clock.pace(report.round, self._plan.rounds))
         self._progress.update(self._bar, completed=report.round, description=text)
         if report.left_out:
             self._progress.print(text, highlight=False, markup=False)
@@ -156,6 +156,8 @@ def outcome(summary: Summary) -> Iterator[Table | str]:
     yield (
         f"{summary.plan}: {summary.rounds} rounds in {round_duration(summary.seconds)}, ended by {summary.stop_reason}"
     )
+    if summary.privacy:
+        yield f"privacy: {summary.privacy}"
     yield _models(summary, score)
     if any(f"alone_test_{score}" in numbers for numbers in summary.per_client.values()):
         yield _clients(summary, score)

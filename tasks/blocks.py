@@ -51,7 +51,7 @@ def _run(training: Training, span: Span, course: Course, threads: ThreadPoolExec
         aggregate=aggregate_updates.fn,
         evaluate=evaluate_model.fn,
     )
-    while course.state.round < span.last and course.stop_reason() is None:
+    while course.state.round < span.last and course.enter() is None:
         played = play(training, course.state, course.memories, stages)
         if training.cancelled.is_set():  # some clients may be missing from the round
             raise KeyboardInterrupt

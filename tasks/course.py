@@ -17,9 +17,11 @@ from federated.rounds import Memories, ServerState, initial_state
 from federated.stopping import StopReason
 from tasks.identity import Identity, digest_of_code, identify_training
 from tasks.journal import Journal
+from tasks.ledger import BudgetExceeded
 from tasks.records import Committed
 from tasks.run_keys import require_run_key
 from tasks.signing import signer
+from tasks.spending import Spending, spending
 from tasks.starting import Start, starting_point
 from tasks.summary import Summary
 from tasks.training import Evaluated, RoundReport, Training
@@ -48,6 +50,7 @@ class Course:
         self.memories: Memories = {}
         self.reports: list[RoundReport] = []
         self.measured: Metrics = {}
+        self._spending: Spending | None = None
         self._latest: Committed | None = None
         self._held: _Held | None = None
         self._done: list[Committed] = []
@@ -62,8 +65,17 @@ class Course:
         """When the latest round was committed, in milliseconds since 1970."""
         return 0 if self._latest is None else int(self._latest.record["milliseconds"])
 
+    def pays(self, spending: Spending | None) -> None:
+        """What the rounds from now on are paid by."""
+        self._spending = spending
+
     def begin(self, start: Start | None) -> None:
-        """Commits the state before round 1."""
+        """Commits the state before round 1, which is paid for first.
+
+        Raises:
+            BudgetExceeded: not even that is left.
+        """
+        self.enter()
         if start is not None:
             self.state = self.state._replace(params=start.params)
         self._record(self._journal.commit, _Held(self.state, self._now() | {"start": start and start.version}, {}))
@@ -99,7 +111,11 @@ class Course:
         """
         if self._held is not None:
             self._done.append(self._record(self._journal.stage, self._held))
-        self._held = _Held(state, self._now() | {"report": report.as_json()}, learnt)
+        said = self._now()
+        if self._spending is not None:
+            spent = self._spending.commit()
+            report, said = replace(report, metrics=report.metrics | spent.metrics), said | {"privacy": spent.said}
+        self._held = _Held(state, said | {"report": report.as_json()}, learnt)
         known = self._journal.recorded(report.round)
         recorded = report if known is None else RoundReport.from_json(report.round, known.record["report"])
         if self.reports:  # ten thousand clients are megabytes a round
@@ -127,6 +143,22 @@ class Course:
         stop = self._plan.stop
         early = stop and stop.reason([report.metrics for report in self.reports], self.seconds)
         return early or ("rounds" if len(self.reports) >= self._plan.rounds else None)
+
+    def enter(self) -> StopReason | None:
+        """Pays for the next round, where that costs privacy. Why not to begin it; None once it may.
+
+        Raises:
+            BudgetExceeded: no round has been paid for.
+        """
+        reason = self.stop_reason()
+        if reason is None and self._spending is not None:
+            try:
+                self._spending.reserve(self.state.round + 1)
+            except BudgetExceeded:
+                if not self.reports:
+                    raise
+                return "privacy budget"
+        return reason
 
     def conclude(self, found: Evaluated) -> None:
         """The final model is measured, whose round was not: its numbers become those of the last report."""
@@ -175,12 +207,14 @@ def begin_or_go_on(training: Training, journal: Journal, accept_change: bool, st
 
     Raises:
         PlanError: the plan, the code or the data have changed, and ``accept_change`` is false.
+        BudgetExceeded: there is no privacy left for the first round.
         TrainingError: no checkpoint is whole.
         TrackingError: the store cannot be reached.
     """
     identity = identify_training(training.plan, training.federation, journal.signer)
     course = Course(training, journal, identity, started)
     if journal.is_new:
+        course.pays(spending(training.plan, journal.run_key, journal.signer))
         course.begin(starting_point(training.plan, training.engine))
         return course
     changes = journal.check_identity(identity, accept_change)
@@ -188,4 +222,5 @@ def begin_or_go_on(training: Training, journal: Journal, accept_change: bool, st
     if finished is not None and not changes:
         return Summary.model_validate_json(finished)
     course.go_on(training, changes)
+    course.pays(spending(training.plan, journal.run_key, journal.signer))
     return course

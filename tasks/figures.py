@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from configs.plan import Plan
+from configs.privacy import meaning
 from federated.federation import Federation
 from tasks.holdings_figure import who_holds_what
 from tasks.training import RoundReport
@@ -19,12 +21,14 @@ Rows = NDArray[np.float32]
 
 
 def draw(
-    federation: Federation, reports: Sequence[RoundReport], predict: Callable[[Rows], Rows]
+    plan: Plan, federation: Federation, reports: Sequence[RoundReport], predict: Callable[[Rows], Rows]
 ) -> Iterator[tuple[str, bytes]]:
-    """Every figure that these data allow, with its name."""
+    """Every figure that the plan and these data allow, with its name."""
     score = score_name(federation)
     yield "metrics-by-round", metrics_by_round(reports, score)
     yield "clients-by-round", clients_by_round(reports, score)
+    if plan.privacy is not None:
+        yield "epsilon-by-round", epsilon_by_round(reports, meaning(plan), plan.privacy.budget)
     yield "who-holds-what", who_holds_what(list(federation.clients.values()), federation.labels)
     if federation.labels is None and federation.inputs == (1,):
         yield "fitted-line", fitted_line(federation, predict)
@@ -62,6 +66,19 @@ def clients_by_round(reports: Sequence[RoundReport], score: str) -> bytes:
     axes.plot(rounds, median, color="C0", label="median", marker=_marker(rounds))
     _decorate(axes, "round", f"{score} on own test rows")
     figure.suptitle("Global model over clients")
+    return _png(figure)
+
+
+def epsilon_by_round(reports: Sequence[RoundReport], means: str, budget: float | None) -> bytes:
+    """The privacy that was spent, and the budget."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    _plot(axes, reports, "epsilon", "spent so far")
+    if budget is not None:
+        axes.axhline(budget, color="black", linestyle="--", linewidth=1, label="budget")
+    axes.set_ylim(bottom=0)
+    _decorate(axes, "round", "epsilon")
+    figure.suptitle(f"Privacy by round\n{means}", fontsize="medium")
     return _png(figure)
 
 

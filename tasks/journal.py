@@ -170,8 +170,8 @@ class Journal:
         known = self._records.get(state.round)
         if known is not None and any(known.record.get(name) != stored.get(name) for name in _DIGESTS):
             raise TrainingError(
-                f"round {state.round}: computed again it has other weights than recorded; "
-                f"the code or the data of run key {self.run_key} have changed: take another key"
+                f"round {state.round}: computed again it has other weights than recorded; the code or the data of run "
+                f"key {self.run_key} have changed, or its noise cannot be drawn again: take another key"
             )
         return known
 

@@ -160,6 +160,11 @@ class PrivacyLedger(SignedLog):
             now, after = (tight([*spent, SelfComposed(release, more)], self.terms.delta) for more in (0, 1))
             return Outlook(now, after, None if budget is None else max(self._left(release, budget), 0))
 
+    @property
+    def end(self) -> tuple[int, str]:
+        """How many entries were read or written here, and the digest of the last."""
+        return self._entries, self._head
+
     def attempts(self, run: str, round: int) -> int:
         """How often a round was paid for."""
         with self._transaction():

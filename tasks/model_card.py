@@ -20,7 +20,7 @@ def model_card(training: Training, params: Vector, reports: Sequence[RoundReport
         "Data": _data(training),
         "Quality": _quality(summary),
         "By class": _classes(training, params),
-        "Privacy": _privacy(reports[-1]),
+        "Privacy": _privacy(summary),
         "Limits": _limits(training),
         "Training": _training(training, summary, reports),
         "Clients": _clients(training.federation, summary),
@@ -89,13 +89,12 @@ def _classes(training: Training, params: Vector) -> list[str]:
     return [table(["class", "test rows", "recognised"], rows)]
 
 
-def _privacy(last: RoundReport) -> list[str]:
-    spent = last.metrics.get("epsilon")
+def _privacy(summary: Summary) -> list[str]:
     rows = "Clients' rows stay with the clients: the server sees one update a client and round, and counts."
     noise = (
         " There is no differential privacy: an update, and the model, may reveal something of the rows behind it."
-        if spent is None
-        else f" The training spent ε = {spent:.4g}."
+        if not summary.privacy
+        else f" The weights are differentially private: {summary.privacy}. Scores, cohorts and pictures are not."
     )
     return [rows + noise]
 

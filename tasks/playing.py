@@ -56,7 +56,7 @@ def play(training: Training, state: ServerState, memories: Memories, stages: Sta
     with stage(at.round, "selection"):
         selection = stages.select(training, at, state.params).value
     watch.lap("select")
-    if len(selection.cohort) < training.plan.quorum:
+    if len(selection.cohort) < training.plan.needed:
         worked = _Worked(abandon(state), {}, (), (), {"cohort": 0.0, "left_out": 0.0, "abandoned": 1.0})
     else:
         worked = _work(training, at, state, {name: memories.get(name, {}) for name in selection.cohort}, stages, watch)

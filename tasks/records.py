@@ -36,6 +36,11 @@ def attacked(records: Iterable[Mapping[str, Any]]) -> bool:
     return any(record["identity"]["plan"].get("attacks") for record in records if "identity" in record)
 
 
+def counted(records: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether all rounds of the training that recorded these have paid for what they told of clients."""
+    return all("privacy" in record for record in records if record["round"])
+
+
 class Block(NamedTuple):
     """Rounds that are committed together: the last has a state and becomes a version, those before it do not."""
 

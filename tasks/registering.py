@@ -127,7 +127,7 @@ def publish_results(
     card = model_card(training, params, reports, summary)
     files = {"summary.json": summary.model_dump_json(indent=2).encode(), "model-card.md": card.encode()}
     files[REFERENCE] = reference_bytes(training.federation)
-    drawn = figures.draw(training.federation, reports, partial(served.predict, params))
+    drawn = figures.draw(training.plan, training.federation, reports, partial(served.predict, params))
     files |= {f"figures/{name}.png": picture for name, picture in drawn}
 
     def publish() -> None:

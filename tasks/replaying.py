@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -11,23 +12,36 @@ from safetensors.numpy import load
 from configs.loading import plan_of
 from configs.plan import Plan
 from federated.errors import InputError, TrainingError
-from federated.loop import one_round
+from federated.loop import Passed, one_round
 from federated.packing import Arrays, pack, unpack
 from federated.rounds import Memories, ServerState, initial_state
-from federated.updates import Update, digest
+from federated.selectors import Selection
+from federated.transforms import NOISE_FOUND
+from federated.updates import digest
 from tasks.engines import engine_of, prepare
 from tasks.history import history
 from tasks.identity import digest_of_code, identify
 from tasks.signing import Trusted
 from tasks.stored import Library
+from tasks.training import RoundReport
 from tasks.versions import ROUND, STATE
+
+_CERTAIN = 6.0  # standard errors
+
+
+class Span(NamedTuple):
+    """From ``least`` to ``most``."""
+
+    least: float
+    most: float
 
 
 class Replayed(NamedTuple):
     """A round computed again: the digest of the weights that was recorded, and the one found now.
 
     ``since`` is the round whose weights it was computed from, with every round between. ``differing`` are clients whose
-    updates are not those recorded; ``code_changed`` says whether other code computed.
+    updates are not those recorded; ``code_changed`` says whether other code computed. ``noise`` is how strong that of
+    the round was, over its clip norm, where it could not be drawn again, and ``claimed`` how strong it should be.
     """
 
     name: str
@@ -38,11 +52,17 @@ class Replayed(NamedTuple):
     computed: str
     differing: tuple[str, ...]
     code_changed: bool
+    noise: float | None = None
+    claimed: Span = Span(0.0, math.inf)
 
     @property
     def agrees(self) -> bool:
-        """Whether it gave the same bits."""
-        return self.recorded == self.computed
+        """Whether it gave the same bits, with as much noise as there should be."""
+        return self.recorded == self.computed and not self._wrong_noise
+
+    @property
+    def _wrong_noise(self) -> bool:
+        return self.noise is not None and not self.claimed.least <= self.noise <= self.claimed.most
 
     def lines(self) -> Iterator[str]:
         """To print."""
@@ -55,6 +75,9 @@ class Replayed(NamedTuple):
             yield f"updates that differ: {', '.join(self.differing)}"
         if self.code_changed:
             yield "the code has changed since"
+        if self.noise is not None:
+            least, most = self.claimed
+            yield f"noise of the round: {self.noise:.4f} times the clip norm, claimed are {least:.4f} to {most:.4f}"
         yield "the same bits" if self.agrees else "DIFFERENT"
 
 
@@ -104,7 +127,8 @@ class _Past:
         """The round after a state, and the state after it."""
         number = state.round + 1
         machine, record = self._computing(number), self._records[number]
-        updates, after = machine.after(state, self._memories)
+        passed = machine.after(state, self._memories, self._drawn(number, machine))
+        updates, after = passed.updates, passed.state
         sent = {client: sha256 for client, sha256, _ in record["report"]["contributions"]}
         computed = {update.client: update.sha256 for update in updates}
         found = Replayed(
@@ -116,8 +140,23 @@ class _Past:
             computed=digest(after.params),
             differing=tuple(sorted({client for client, _ in sent.items() ^ computed.items()})),
             code_changed=record["code_sha256"] != machine.code_sha256,
+            noise=passed.metrics.get(NOISE_FOUND),
+            claimed=machine.claimed,
         )
         return found, after
+
+    def _drawn(self, number: int, machine: _Machine) -> _Drawn | None:
+        """What chance decided in a round, where nobody can draw it again."""
+        if not machine.algorithm.secret:
+            return None
+        arrays, record = self._arrays(number), self._records[number]
+        if arrays is None:
+            raise InputError(
+                f"round {number}: retention has removed what it released, and noise cannot be drawn again; replay a "
+                "version with weights, after one with weights"
+            )
+        cohort = RoundReport.from_json(number, record["report"]).cohort
+        return _Drawn(Selection(cohort, cohort, {}), unpack(record["state"], arrays, machine.start).transforms)
 
     def _arrays(self, number: int) -> Arrays | None:
         """The state after a round; None where it is no version, or one without weights."""
@@ -149,12 +188,20 @@ class _Past:
         return state
 
 
+class _Drawn(NamedTuple):
+    """The cohort of a round, and what its transforms left, their noise included."""
+
+    selection: Selection
+    transforms: tuple[Any, ...]
+
+
 class _Machine:
     """The plain loop of a plan."""
 
     def __init__(self, plan: Plan) -> None:
         prepare()
         self._plan, self._federation = plan, plan.federation()
+        self.algorithm = plan.algorithm
         self._engine = engine_of(plan, self._federation)
         self._adversary = plan.adversary(self._federation)
         self.start = initial_state(plan.algorithm, self._engine, len(self._federation.clients))
@@ -163,16 +210,32 @@ class _Machine:
     @property
     def remembers(self) -> bool:
         """Whether clients keep a memory, which no version has: then rounds are computed from the start."""
-        return self._plan.algorithm.remembers
+        return self.algorithm.remembers
 
-    def after(self, state: ServerState, memories: Memories) -> tuple[tuple[Update, ...], ServerState]:
-        """The round after a state, which another plan may have left; ``memories`` become those after the round."""
-        algorithm, engine, clients = self._plan.algorithm, self._engine, self._federation.clients
+    @property
+    def claimed(self) -> Span:
+        """What the noise of a round may be measured as: the smaller the model, the rougher."""
+        release = self.algorithm.release
+        if release is None:
+            return Span(0.0, math.inf)
+        error = _CERTAIN * release.noise_multiplier / math.sqrt(2 * max(self._engine.trainable, 1))
+        return Span(release.noise_multiplier - error, release.noise_multiplier + error)
+
+    def after(self, state: ServerState, memories: Memories, drawn: _Drawn | None) -> Passed:
+        """The round after a state, which another plan may have left; ``memories`` become those after the round.
+
+        ``drawn`` is what is not drawn again.
+        """
+        algorithm, engine, clients = self.algorithm, self._engine, self._federation.clients
         before: ServerState = unpack(*pack(state), self.start)
-        quorum, root = self._plan.quorum, self._federation.root
-        passed = one_round(algorithm, engine, before, clients, memories, quorum, root, self._adversary)
+        needed, root = self._plan.needed, self._federation.root
+        selection = None
+        if drawn is not None:
+            again = tuple(layer.again(left) for layer, left in zip(algorithm.transforms, drawn.transforms, strict=True))
+            algorithm, selection = algorithm.model_copy(update={"transforms": again}), drawn.selection
+        passed = one_round(algorithm, engine, before, clients, memories, needed, root, self._adversary, selection)
         memories |= passed.learnt
-        return passed.updates, passed.state
+        return passed
 
 
 def _arrays(library: Library, name: str, version: str) -> Arrays | None:

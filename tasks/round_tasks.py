@@ -80,7 +80,7 @@ def aggregate_updates(
 ) -> Sealed[Aggregated]:
     """The server's half of the round, from the updates that are fit to use."""
     algorithm, root = training.plan.algorithm, training.federation.root
-    usable, left_out = screen(at.round, updates.value, training.plan.quorum)
+    usable, left_out = screen(at.round, updates.value, training.plan.needed)
     guided = None
     if algorithm.rule.needs_root and root is not None:
         guided = guide(algorithm, training.engine, broadcast(algorithm, state.value), root)
@@ -106,9 +106,7 @@ def contributions(updates: Sequence[Update]) -> tuple[Contribution, ...]:
 
 
 def _update_metrics(updates: Sequence[Update]) -> Metrics:
-    """Clients' own numbers, averaged as the rule weighs them."""
+    """Clients' own numbers, averaged as the rule weighs them; none of nobody."""
     weights = [update.weight for update in updates]
-    return {
-        name: float(np.average([update.metrics[name] for update in updates], weights=weights))
-        for name in updates[0].metrics
-    }
+    names = updates[0].metrics if updates else ()
+    return {name: float(np.average([update.metrics[name] for update in updates], weights=weights)) for name in names}

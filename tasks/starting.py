@@ -9,7 +9,7 @@ from configs.starts import Fresh, FromChampion
 from federated.component import Vector
 from federated.engine import Engine
 from federated.errors import PlanError
-from tasks.records import attacked
+from tasks.records import attacked, counted
 from tasks.stored import Library
 from tasks.verifying import opened_sound
 from tasks.versions import CHAMPION
@@ -48,4 +48,8 @@ def starting_point(plan: Plan, engine: Engine) -> Start | None:
         raise PlanError(f"start: {uri} is another model: {trained}")
     if attacked(records) and not plan.attacks:
         raise PlanError(f"start: {uri} was trained under attack; only a plan with attacks may start from it")
+    if plan.privacy is not None and not counted(records):
+        raise PlanError(
+            f"start: {uri} was trained without noise, so what it tells of clients is not counted; start fresh"
+        )
     return Start(version, params)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from prefect.artifacts import create_markdown_artifact
 from pydantic import BaseModel, ConfigDict
 
+from configs.privacy import epsilon_said
 from federated.component import Metrics, Vector
 from federated.evaluation import evaluate
 from federated.stopping import StopReason
@@ -18,7 +19,10 @@ _TABLE_ROUNDS = 200
 
 
 class Summary(BaseModel):
-    """The outcome of a training. ``metrics`` are the final model's on the server's test rows, and the baselines'."""
+    """The outcome of a training. ``metrics`` are the final model's on the server's test rows, and the baselines'.
+
+    ``privacy`` is the ε that the population has spent with this training, and what it means.
+    """
 
     model_config = ConfigDict(ser_json_inf_nan="strings")  # a model that diverged is read back too
 
@@ -26,6 +30,7 @@ class Summary(BaseModel):
     plan: str
     rounds: int
     stop_reason: StopReason
+    privacy: str = ""
     metrics: Metrics
     per_client: dict[str, Metrics]
     model_name: str
@@ -64,6 +69,7 @@ def summarise(
         plan=training.plan.name,
         rounds=len(reports),
         stop_reason=stop_reason,
+        privacy=epsilon_said(training.plan, last.metrics["epsilon"]) if "epsilon" in last.metrics else "",
         metrics=metrics | (overall(baselines) if baselines else {}),
         per_client=per_client,
         model_name=training.plan.name,
@@ -90,6 +96,7 @@ def markdown(summary: Summary, reports: Sequence[RoundReport]) -> str:
         "MLflow run": summary.run_id,
         "weights": f"`{summary.weights_sha256}`",
         "seconds": f"{summary.seconds:.1f}",
+        **({"privacy": summary.privacy} if summary.privacy else {}),
         **{name.replace("_", " "): f"{value:.4f}" for name, value in summary.metrics.items()},
     }
     columns = _columns(reports)

@@ -247,7 +247,18 @@ def tags_of(committed: Committed, run_id: str, parent: str | None) -> dict[str, 
         "record_sha256": committed.sha256,
         "weights_sha256": record["weights_sha256"],
     }
+    if "privacy" in record:
+        tags |= _privacy_tags(record["privacy"])
     return tags if parent is None else tags | {"parent_version": parent}
+
+
+def _privacy_tags(said: dict[str, Any]) -> dict[str, str]:
+    return {
+        "epsilon": f"{said['epsilon']:.6g}",
+        "epsilon_means": said["means"],
+        "privacy_population": said["population"],
+        "privacy_ledger": f"{said['entries']} entries, the last is {said['head']}",
+    }
 
 
 def _listed(names: Sequence[str]) -> str:

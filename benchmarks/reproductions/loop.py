@@ -25,6 +25,6 @@ def models(plan: Plan, engine: Engine, federation: Federation, first: Vector) ->
     memories: Memories = {}
     yield first
     for _ in range(plan.rounds):
-        passed = one_round(plan.algorithm, engine, state, federation.clients, memories, plan.quorum)
+        passed = one_round(plan.algorithm, engine, state, federation.clients, memories, plan.needed)
         state, memories = passed.state, {**memories, **passed.learnt}
         yield state.params

@@ -77,15 +77,21 @@ def affordable(release: Release, budget: float, delta: float, spent: Sequence[Se
     return _last(partial(fits, tight), likely=_last(partial(fits, _quick)))
 
 
-def calibrated(release: Callable[[float], Release], count: int, target: float, delta: float) -> float:
-    """The least noise multiplier, to 10⁻⁴, with which ``count`` releases cost at most ``target``.
+def calibrated(
+    release: Callable[[float], Release],
+    count: int,
+    target: float,
+    delta: float,
+    spent: Sequence[SelfComposed] = (),
+) -> float:
+    """The least noise multiplier, to 10⁻⁴, with which ``count`` releases after what is spent cost at most ``target``.
 
     Raises:
         PlanError: no noise is enough.
     """
 
     def exceeds(epsilon_of: _Accounts, parts: int) -> bool:
-        return epsilon_of([SelfComposed(release(parts * _PART), count)], delta) > target
+        return epsilon_of([*spent, SelfComposed(release(parts * _PART), count)], delta) > target
 
     by_rdp = _last(partial(exceeds, _quick))
     parts = _last(partial(exceeds, tight), likely=by_rdp * 7 // 8) + 1

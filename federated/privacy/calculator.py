@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from federated.errors import InputError
@@ -15,7 +16,7 @@ _ASK = (
 
 
 class Answer(NamedTuple):
-    """``rounds`` of Gaussian noise on Poisson draws, and what they cost."""
+    """``rounds`` of Gaussian noise on Poisson draws, and what they cost, after what was spent before."""
 
     epsilon: Epsilon
     delta: float
@@ -35,6 +36,7 @@ def answer(
     rounds: int | None = None,
     target_epsilon: float | None = None,
     budget: float | None = None,
+    spent: Sequence[SelfComposed] = (),
 ) -> Answer:
     """The one of noise, rounds and epsilon that is not given; ``budget`` and ``target_epsilon`` are limits to epsilon.
 
@@ -49,10 +51,10 @@ def answer(
         case (float(), int(), None, None):
             pass
         case (None, int(), float(), None):
-            noise_multiplier = calibrated(release, rounds, target_epsilon, delta)
+            noise_multiplier = calibrated(release, rounds, target_epsilon, delta, spent)
         case (float(), None, None, float()):
-            rounds = affordable(release(noise_multiplier), budget, delta)
+            rounds = affordable(release(noise_multiplier), budget, delta, spent)
         case _:
             raise InputError(_ASK)
-    cost = epsilon([SelfComposed(release(noise_multiplier), rounds)], delta)
+    cost = epsilon([*spent, SelfComposed(release(noise_multiplier), rounds)], delta)
     return Answer(cost, delta, sampling_rate, noise_multiplier, rounds)

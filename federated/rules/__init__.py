@@ -12,7 +12,7 @@ from federated.rules.fairness import QFedAvg
 from federated.rules.fltrust import FlTrust
 from federated.rules.geometric_median import GeometricMedian
 from federated.rules.krum import Bulyan, Krum, MultiKrum
-from federated.rules.means import FedNova, Mean, WeightedMean
+from federated.rules.means import FedNova, FixedMean, Mean, WeightedMean
 from federated.rules.rule import Rule
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "CenteredClip",
     "CustomRule",
     "FedNova",
+    "FixedMean",
     "FlTrust",
     "GeometricMedian",
     "Krum",
@@ -37,6 +38,7 @@ __all__ = [
 AnyRule = Annotated[
     Mean
     | WeightedMean
+    | FixedMean
     | FedNova
     | Median
     | TrimmedMean

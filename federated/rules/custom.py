@@ -44,6 +44,10 @@ class CustomRule(Rule):
         return self.rule.normalises_steps
 
     @property
+    def share(self) -> float | None:
+        return self.rule.share
+
+    @property
     def robust(self) -> bool:
         return self.rule.robust
 

@@ -87,6 +87,46 @@ class Mean(Rule):
         return Step(state, np.divide(total, np.float32(count), out=total), {})
 
 
+class FixedMean(Rule):
+    """Σwδ / ``expected``, whoever takes part: what one client counts does not depend on others, as noise needs it.
+
+    A client weighs 1; with ``cap``, its training examples over ``cap``, but no more than 1. ``expected`` is the weight
+    that a cohort has on average (McMahan et al. 2018, equation 1). Without any update the aggregate is zero.
+    """
+
+    kind: Literal["fixed_mean"] = "fixed_mean"
+    expected: float = Field(gt=0, description="weight of a cohort on average; without cap, its number of clients")
+    cap: int | None = Field(default=None, ge=1, description="training examples from which on a client weighs 1")
+
+    @property
+    def additive(self) -> bool:
+        return True
+
+    @property
+    def averages(self) -> bool:
+        return False
+
+    @property
+    def least(self) -> int:
+        return 0
+
+    @property
+    def share(self) -> float | None:
+        return 1.0 / self.expected
+
+    def weigh(self, client: str, card: Mapping[str, str | float], examples: int) -> float:
+        return 1.0 if self.cap is None else min(examples / self.cap, 1.0)
+
+    def init(self, size: int) -> Any:
+        return size
+
+    def next(self, state: Any, updates: Iterable[Update]) -> Step[Any, Vector]:
+        found = _weighted_sum(updates, lambda update: min(max(update.weight, 0.0), 1.0))
+        if found is None:
+            return Step(state, np.zeros(state, np.float32), {})
+        return Step(state, np.multiply(found.total, np.float32(found.unit / self.expected), out=found.total), {})
+
+
 class WeightedMean(Rule):
     """Σwδ / Σw: clients count by their number of training examples (McMahan et al. 2017, FedAvg), or as a plan says.
 

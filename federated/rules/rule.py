@@ -33,6 +33,14 @@ class Rule(Component, ABC):
         return False
 
     @property
+    def share(self) -> float | None:
+        """The most that one update, times its weight, counts in the aggregate whoever else is there; None: any part.
+
+        Noise is sized by it.
+        """
+        return None
+
+    @property
     def robust(self) -> bool:
         """Whether a liar among the clients cannot drag the result away: self-reported weights then count nothing."""
         return False

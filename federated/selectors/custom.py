@@ -35,6 +35,10 @@ class CustomSelector(Selector):
     def named(self) -> frozenset[str]:
         return self.selector.named
 
+    @property
+    def sampling_rate(self) -> float | None:
+        return self.selector.sampling_rate
+
     def check(self, cards: Mapping[str, Card]) -> None:
         self.selector.check(cards)
 

@@ -16,6 +16,10 @@ class All(Selector):
 
     kind: Literal["all"] = "all"
 
+    @property
+    def sampling_rate(self) -> float | None:
+        return 1.0
+
     def cohort_size(self, clients: int) -> int:
         return clients
 
@@ -46,6 +50,10 @@ class Poisson(Selector):
 
     kind: Literal["poisson"] = "poisson"
     rate: float = Field(gt=0, le=1, description="probability of each client")
+
+    @property
+    def sampling_rate(self) -> float | None:
+        return self.rate
 
     def cohort_size(self, clients: int) -> int:
         return math.ceil(self.rate * clients)

@@ -49,6 +49,11 @@ class Selector(Component, ABC):
         """The clients that it names."""
         return frozenset()
 
+    @property
+    def sampling_rate(self) -> float | None:
+        """The probability with which each client takes part, by itself, as privacy is counted; None: it is not so."""
+        return None
+
     def check(self, cards: Mapping[str, Card]) -> None:
         """That the clients' cards, by name, say what it needs to know.
 

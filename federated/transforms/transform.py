@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from federated.component import Component, Step, Vector
+from federated.privacy.releases import Release
 from federated.updates import Update
 
 Makes = Literal["weights", "fewer", "codes"]
@@ -38,6 +39,15 @@ class Transform(Component, ABC):
         """Whether what it loses of an update is kept on the client, and added to the next one."""
         return False
 
+    @property
+    def secret(self) -> bool:
+        """Whether it draws what nobody can draw again."""
+        return False
+
+    def release(self, sampling_rate: float) -> Release | None:
+        """What a round costs of a privacy budget, its clients drawn at this rate; None where it adds no noise."""
+        return None
+
     def init(self, size: int) -> Any:
         """The server's state before round 1, for a vector of ``size`` trainable weights."""
         return None
@@ -51,7 +61,14 @@ class Transform(Component, ABC):
         return update
 
     def finish(
-        self, state: Any, aggregate: Vector, cohort: Sequence[str], rng: np.random.Generator
+        self, state: Any, aggregate: Vector, cohort: Sequence[str], rng: np.random.Generator, share: float
     ) -> Step[Any, Vector]:
-        """On the server, once a round: the aggregate as the server optimizer should see it."""
+        """On the server, once a round: the aggregate as the server optimizer should see it.
+
+        One client's update times ``share`` is the most of it that stands in the aggregate; NaN where no rule says.
+        """
         return Step(state, aggregate, {})
+
+    def again(self, state: Any) -> Transform:
+        """What does once more the round that left ``state``: itself, unless it draws what cannot be drawn again."""
+        return self

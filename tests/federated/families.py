@@ -43,6 +43,7 @@ from federated.rules import (
     CenteredClip,
     CustomRule,
     FedNova,
+    FixedMean,
     FlTrust,
     GeometricMedian,
     Krum,
@@ -98,6 +99,7 @@ from federated.sources import (
 )
 from federated.transforms import (
     AnyTransform,
+    CentralGaussian,
     Clip,
     ClipElements,
     ClipLayers,
@@ -115,6 +117,8 @@ RULES = (
     Mean(),
     WeightedMean(),
     WeightedMean(by="quality", weights={"client-1": 0.5}),
+    FixedMean(expected=3.0),
+    FixedMean(expected=2.5, cap=20),
     FedNova(),
     Median(),
     TrimmedMean(),
@@ -156,6 +160,8 @@ TRANSFORMS = (
     Rotate(block=8),
     Rotate(bits=2),
     Sign(),
+    CentralGaussian(norm=1.0, noise_multiplier=1.0),
+    CentralGaussian(norm=0.3, noise_multiplier=1.0, seeded=True),
 )
 SERVER_OPTIMIZERS = (
     ServerSgd(),

@@ -57,7 +57,7 @@ class Layer(Transform):
         delta = (update.delta - np.float32(self.plus)) / np.float32(self.times)
         return replace(update, delta=delta)
 
-    def finish(self, state, aggregate, cohort, rng):
+    def finish(self, state, aggregate, cohort, rng, share):
         self.log.append(("finish", self.name, rng.random()))
         self.log.append(("cohort", cohort, state))
         metrics = {f"{self.name}_saw": float(len(aggregate))}

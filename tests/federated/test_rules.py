@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from federated.errors import DataError
-from federated.rules import CustomRule, FedNova, Mean, Rule, WeightedMean
+from federated.rules import CustomRule, FedNova, FixedMean, Mean, Rule, WeightedMean
 from federated.updates import Update
 from tests.fakes import update
 from tests.federated.families import RULES, USER_CODE
@@ -18,8 +18,11 @@ from tests.federated.families import RULES, USER_CODE
 each_rule = pytest.mark.parametrize("rule", RULES, ids=repr)
 each_averaging_rule = pytest.mark.parametrize("rule", [rule for rule in RULES if rule.averages], ids=repr)
 each_additive_rule = pytest.mark.parametrize("rule", [rule for rule in RULES if rule.additive], ids=repr)
-each_agreeing_rule = pytest.mark.parametrize("rule", [rule for rule in RULES if getattr(rule, "q", 0) == 0], ids=repr)
-"""All but fair rules with a power: those step the shorter the larger the updates are."""
+each_agreeing_rule = pytest.mark.parametrize(
+    "rule", [rule for rule in RULES if getattr(rule, "q", 0) == 0 and rule.share is None], ids=repr
+)
+"""All but fair rules with a power, which step the shorter the larger the updates are, and those of fixed shares."""
+each_needy_rule = pytest.mark.parametrize("rule", [rule for rule in RULES if rule.least], ids=repr)
 
 
 def cohort(clients: int = 7, size: int = 5, seed: int = 0) -> list[Update]:
@@ -96,13 +99,13 @@ def test_the_aggregate_is_one_float32_vector_and_leaves_the_updates_alone(rule) 
         np.testing.assert_array_equal(u.delta, delta)
 
 
-@each_rule
+@each_needy_rule
 def test_a_rule_without_updates_says_what_it_needs(rule) -> None:
     with pytest.raises(ValueError, match=rf"^\w+.* needs at least {rule.least} updates?, got 0"):
         aggregate(rule, [])
 
 
-@each_rule
+@each_needy_rule
 def test_one_update_too_few_is_refused_and_the_least_is_taken(rule) -> None:
     assert aggregate(rule, cohort(clients=rule.least)).shape == (5,)
     with pytest.raises(ValueError, match=rf"needs at least {rule.least} updates?, got {rule.least - 1}$"):
@@ -123,7 +126,8 @@ def test_an_additive_rule_consumes_a_stream_and_holds_no_matrix(rule) -> None:
             del delta
             most = max(most, sum(ref() is not None for ref in living))
 
-    np.testing.assert_allclose(rule.next(rule.init(5), stream()).result, np.full(5, 9.5))
+    total = 20 if rule.share is None else 1 / rule.share
+    np.testing.assert_allclose(rule.next(rule.init(5), stream()).result, np.full(5, 190 / total), rtol=1e-6)
     assert len(living) == 20
     assert most <= 2
 
@@ -140,6 +144,22 @@ def test_the_weighted_mean_is_numpys_average_by_training_examples() -> None:
     expected = np.average(matrix, axis=0, weights=[u.weight for u in updates])
     result = WeightedMean().next(None, updates).result
     np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("cap", [None, 40])
+def test_the_fixed_mean_is_the_capped_sum_over_what_is_expected_whoever_is_there(cap) -> None:
+    rule = FixedMean(expected=8.0, cap=cap)
+    rows = {f"client-{n}": n for n in range(1, 50)}
+    updates = [update(name, np.full(5, n), rule.weigh(name, {}, n)) for name, n in rows.items()]
+    weights = np.minimum(np.arange(1, 50) / cap, 1) if cap else np.ones(49)
+    expected = np.full(5, (weights * np.arange(1, 50)).sum() / 8)
+    np.testing.assert_allclose(aggregate(rule, updates), expected, rtol=1e-5)
+    np.testing.assert_array_equal(aggregate(rule, []), np.zeros(5, np.float32))
+
+
+def test_a_client_that_says_it_weighs_more_counts_as_one() -> None:
+    boasting = [update("a", [3.0] * 5, 1e9), update("b", [1.0] * 5, -7.0)]
+    np.testing.assert_array_equal(aggregate(FixedMean(expected=1.0), boasting), np.full(5, 3.0, np.float32))
 
 
 def test_the_weighted_mean_of_equal_clients_is_the_mean() -> None:
@@ -216,6 +236,9 @@ def test_a_card_that_does_not_say_what_to_weigh_by_is_refused_with_the_clients_n
 
 @each_rule
 def test_what_a_rule_does_not_weigh_counts_its_examples(rule) -> None:
+    if rule.share is not None:
+        assert 0 < rule.weigh("client-1", {}, 33) <= 1
+        return
     assert rule.weigh("client-1", {"quality": 4.0}, 33) == {"quality": 0.5}.get(getattr(rule, "by", ""), 33.0)
 
 

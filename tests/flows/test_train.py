@@ -77,7 +77,7 @@ def plain_loop(plan: Plan) -> str:
     adversary = plan.adversary(federation)
     for _ in range(plan.rounds):
         state, learnt, *_ = one_round(
-            plan.algorithm, engine, state, federation.clients, memories, plan.quorum, federation.root, adversary
+            plan.algorithm, engine, state, federation.clients, memories, plan.needed, federation.root, adversary
         )
         memories |= learnt
     return digest(state.params)

@@ -70,7 +70,11 @@ def test_no_noise_is_no_privacy(tmp_path: Path) -> None:
             ("--noise-multiplier", "1", "--rounds", "2", "--delta", "0"),
             "error: --delta: expected a number above 0, got 0",
         ),
-        (("wards",), "error: there is no privacy ledger wards in "),
+        (("wards", "--rounds", "3"), "error: --rounds: is no question to a ledger"),
+        (("quickstart", "--delta", "0.1"), "error: --delta: the plan says it; change that by --set"),
+        (("quickstart",), "error: quickstart: nothing in the plan adds noise, so there is no privacy to count"),
+        (("--set-budget", "3"), "error: --set-budget: is for a plan or a ledger; name it"),
+        (("wards",), "error: there is no plan wards, and no privacy ledger wards in "),
     ],
     ids=str,
 )
@@ -79,6 +83,60 @@ def test_what_cannot_be_answered_is_one_line(tmp_path: Path, arguments: tuple[st
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(said)
     assert len(done.stderr.splitlines()) == 1
+
+
+PLAN = """
+name: wards
+data: {kind: digits}
+partition: {kind: iid, clients: 20}
+scaling: {kind: divide, by: 16}
+model: {kind: mlp, hidden: [4]}
+rounds: 12
+privacy: {population: wards, delta: 1.0e-5, budget: 6}
+algorithm:
+  select: {kind: poisson, rate: 0.25}
+  transforms: [{kind: central_gaussian, norm: 1.0, noise_multiplier: 1.0}]
+  rule: {kind: fixed_mean, expected: 5}
+"""
+
+
+def test_a_plan_is_asked_before_it_trains(home: Path) -> None:
+    plan = home / "wards.yaml"
+    plan.write_text(PLAN)
+    done = roundhouse(home, "privacy", str(plan))
+    assert done.stdout.splitlines() == [
+        "population              wards",
+        "epsilon                 6.4471 (by Rényi divergences 7.3300)",
+        "delta                   1e-05",
+        "noise multiplier        1",
+        "sampling rate           0.25, each client by itself (Poisson)",
+        "rounds                  12",
+        "neighbours differ in    one client, added or removed",
+        "the plan's budget       6: it ends the training after 10 rounds",
+    ], done.stderr
+    noise = asked(home, str(plan), "--target-epsilon", "2")["noise_multiplier"]
+    assert noise == pytest.approx(2.1377, abs=1.1e-4)
+    assert asked(home, str(plan), "--budget", "4")["rounds"] == 3
+    assert asked(home, str(plan), "--set", "rounds=3")["rounds"] == 3
+
+
+def test_what_a_population_has_spent_counts_in_a_plans_forecast(home: Path) -> None:
+    plan, terms = home / "wards.yaml", Terms(population="wards", unit="client", delta=1e-5, budget=6.0)
+    plan.write_text(PLAN)
+    ledger = PrivacyLedger(home / "privacy" / "wards.db", terms, signer())
+    for number in (1, 2):
+        ledger.reserve(Gaussian(noise_multiplier=1.0, sampling_rate=0.25), "yesterday", number)
+    found = asked(home, str(plan), "--set", "rounds=10")
+    assert found["epsilon"]["pld"] == pytest.approx(6.4471, abs=1e-4)
+    assert (found["spent_before"], found["rounds_within"], found["unit"]) == (2, 8, "client")
+    assert asked(home, str(plan), "--set", "rounds=10", "--set", "simulation=true")["spent_before"] == 0
+
+
+def test_a_ledger_gets_another_budget(home: Path) -> None:
+    path = home / "privacy" / "wards.db"
+    PrivacyLedger(path, Terms(population="wards", unit="client", delta=1e-5, budget=5.0), signer())
+    assert asked(home, "wards", "--set-budget", "8")["budget"] == 8.0
+    assert asked(home, "wards")["budget"] == 8.0
 
 
 def test_a_ledger_prints_its_statement(home: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from configs.loading import load_plan
 from configs.plan import Plan
-from federated.component import Metrics, Vector
+from federated.component import Vector
 from federated.data import Split
 from federated.division import Holdout
 from federated.engine import Scores
@@ -147,18 +147,19 @@ class AlwaysRight(FakeEngine):
         return {"loss": np.zeros(len(data)), "accuracy": np.ones(len(data))}
 
 
-def card_of(federation: Federation, epsilon: Metrics | None = None) -> str:
+def card_of(federation: Federation, privacy: str = "") -> str:
     """The card of two rounds with these parties."""
     plan = load_plan("linear-regression" if federation.labels is None else "quickstart")
     engine = FakeEngine() if federation.labels is None else AlwaysRight()
     cohort = tuple(Contribution(name, "0" * 64, 1.0) for name in federation.clients)
-    last = RoundReport(2, cohort, (), {"loss": 1.0, "seconds_round": 0.1, **(epsilon or {})}, (0.0,) * 5, {})
+    last = RoundReport(2, cohort, (), {"loss": 1.0, "seconds_round": 0.1}, (0.0,) * 5, {})
     score = "mae" if federation.labels is None else "accuracy"
     summary = Summary(
         run_id="abc",
         plan=plan.name,
         rounds=2,
         stop_reason="rounds",
+        privacy=privacy,
         metrics={"test_loss": 0.25, f"test_{score}": 0.5},
         per_client={
             name: {"train_rows": float(len(client.train)), "own_loss": 1.0, f"own_{score}": 0.125}
@@ -186,8 +187,8 @@ def test_a_regression_has_errors_and_no_classes() -> None:
 
 
 def test_privacy_that_was_spent_is_said_in_place_of_its_absence() -> None:
-    card = card_of(line_federation(clients=3), {"epsilon": 3.14159})
-    assert "The training spent ε = 3.142." in card
+    card = card_of(line_federation(clients=3), "epsilon 3.1416 (one client)")
+    assert "The weights are differentially private: epsilon 3.1416 (one client). Scores, cohorts" in card
     assert "no differential privacy" not in card
 
 

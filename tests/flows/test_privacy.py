@@ -1,0 +1,236 @@
+"""Trainings with noise: every round is paid for before it begins, whatever crashes, and the budget ends them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from configs import environment
+from configs.plan import Plan
+from federated.errors import PlanError, TrainingError
+from federated.privacy.accounting import SelfComposed, affordable, epsilon
+from flows.train import train
+from tasks import round_tasks
+from tasks.ledger import BudgetExceeded, PrivacyLedger
+from tasks.replaying import Span, replay
+from tasks.signing import signer, trusted_keys
+from tasks.summary import Summary
+from tasks.verifying import verify
+from tasks.watching import watched_by
+from tests.flows.test_train import Interrupter, client, run_of, small_plan, versions_of
+from tests.tasks.test_stored import stored_file
+
+pytestmark = pytest.mark.usefixtures("prefect_api", "home")
+
+SECRET = "{kind: central_gaussian, norm: 0.5, noise_multiplier: 1.5}"
+SEEDED = "{kind: central_gaussian, norm: 0.5, noise_multiplier: 1.5, seeded: true}"
+DELTA = 1e-5
+
+
+def noised(*overrides: str, noise: str = SECRET, budget: float | str = "null") -> Plan:
+    """Digits over six clients, half of whom are in a round."""
+    return small_plan(
+        "name=wards",
+        "scaling={kind: divide, by: 16}",
+        "quorum=1",
+        "baselines=false",
+        "stop=null",
+        f"privacy={{population: wards, delta: {DELTA}, budget: {budget}}}",
+        "algorithm.select={kind: poisson, rate: 0.5}",
+        f"algorithm.transforms=[{noise}]",
+        "algorithm.rule={kind: fixed_mean, expected: 3}",
+        *overrides,
+    )
+
+
+def cost(plan: Plan, rounds: int) -> float:
+    release = plan.algorithm.release
+    assert release is not None
+    return epsilon([SelfComposed(release, rounds)], DELTA).best
+
+
+def between(plan: Plan, rounds: int) -> float:
+    """A budget for so many rounds, and not one more."""
+    return (cost(plan, rounds) + cost(plan, rounds + 1)) / 2
+
+
+def ledger(path: Path | None = None) -> PrivacyLedger:
+    return PrivacyLedger(path or environment.privacy_ledger("wards"), None, signer(), trusted_keys())
+
+
+def history(summary: Summary, name: str) -> list[float]:
+    points = client().get_metric_history(summary.run_id, name)
+    return [point.value for point in sorted(points, key=lambda point: point.step)]
+
+
+def test_every_round_logs_what_is_spent_and_every_version_says_it() -> None:
+    plan = noised(budget=50)
+    summary = train(plan)
+    release = plan.algorithm.release
+    assert release is not None
+    assert history(summary, "epsilon") == pytest.approx([cost(plan, rounds) for rounds in (1, 2, 3)])
+    assert history(summary, "epsilon_next") == pytest.approx([cost(plan, rounds) for rounds in (2, 3, 4)])
+    most = affordable(release, 50, DELTA)
+    assert history(summary, "privacy_rounds_left") == [most - 1, most - 2, most - 3]
+    for number, version in enumerate(versions_of("wards"), 1):
+        assert float(version.tags["epsilon"]) == pytest.approx(cost(plan, number), rel=1e-5)
+        assert version.tags["epsilon_means"] == "one client, added or removed; delta 1e-05; Poisson sampling at 0.5"
+        assert version.tags["privacy_population"] == "wards"
+        assert verify(f"wards/{version.version}", trusted_keys()).faults == []
+    assert versions_of("wards")[-1].tags["privacy_ledger"].endswith(ledger().statement().head)
+    assert summary.privacy.startswith(f"epsilon {cost(plan, 3):.4f} (one client")
+    run = run_of(summary)
+    assert run.data.tags["noise"] == "from the operating system"
+    pictures = {found.path for found in client().list_artifacts(summary.run_id, "figures")}
+    assert "figures/epsilon-by-round.png" in pictures
+
+
+def test_a_budget_that_is_met_ends_the_training_with_its_last_model_registered() -> None:
+    plan = noised("rounds=9", budget=between(noised(), 2))
+    summary = train(plan)
+    assert (summary.rounds, summary.stop_reason) == (2, "privacy budget")
+    assert [version.tags["round"] for version in versions_of("wards")] == ["1", "2"]
+    assert summary.model_version == str(versions_of("wards")[-1].version)
+    assert run_of(summary).data.tags["stop_reason"] == "privacy budget"
+    assert run_of(summary).info.status == "FINISHED"
+    assert ledger().statement().epsilon.best <= plan.privacy.budget  # type: ignore[union-attr]
+
+
+def test_what_yesterdays_training_spent_counts_today_and_one_without_a_round_left_is_refused() -> None:
+    plan = noised("rounds=2", budget=between(noised(), 3))
+    assert train(plan).stop_reason == "rounds"
+    assert train(plan).stop_reason == "privacy budget"
+    assert len(versions_of("wards")) == 3
+    with pytest.raises(BudgetExceeded, match=r"^privacy budget of wards: epsilon .* more than .*unit client"):
+        train(plan, run_key="too-late")
+    assert len(versions_of("wards")) == 3
+    assert not (Path(environment.checkpoints()) / "wards" / "too-late" / "records").exists()
+    assert ledger().statement().spent == (SelfComposed(plan.algorithm.release, 3),)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def breaks_off_in_round_2(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """After its noise was drawn, once."""
+    server_half, broken = round_tasks.server_half, list[int]()
+
+    def breaking(algorithm: Any, state: Any, *rest: Any) -> Any:
+        done = server_half(algorithm, state, *rest)
+        if state.round == 1 and not broken:
+            broken.append(1)
+            raise TrainingError("the power went out")
+        return done
+
+    monkeypatch.setattr(round_tasks, "server_half", breaking)
+    return None
+
+
+@pytest.mark.usefixtures("breaks_off_in_round_2")
+def test_a_round_that_broke_off_is_drawn_and_paid_for_again() -> None:
+    plan = noised()
+    with pytest.raises(TrainingError, match="the power went out"):
+        train(plan, run_key="night")
+    assert ledger().statement().spent == (SelfComposed(plan.algorithm.release, 2),)  # type: ignore[arg-type]
+    summary = train(plan, run_key="night")
+    assert ledger().statement().spent == (SelfComposed(plan.algorithm.release, 4),)  # type: ignore[arg-type]
+    assert ledger().attempts("wards-night", 2) == 2
+    assert history(summary, "epsilon") == pytest.approx([cost(plan, rounds) for rounds in (1, 3, 4)])
+
+
+@pytest.mark.usefixtures("breaks_off_in_round_2")
+def test_a_budget_that_a_crash_has_eaten_ends_the_training_and_is_never_exceeded() -> None:
+    plan = noised(budget=between(noised(), 2))
+    with pytest.raises(TrainingError, match="the power went out"):
+        train(plan, run_key="night")
+    summary = train(plan, run_key="night")
+    assert (summary.rounds, summary.stop_reason) == (1, "privacy budget")
+    assert ledger().statement().epsilon.best <= plan.privacy.budget  # type: ignore[union-attr]
+
+
+def simulated(*overrides: str) -> Plan:
+    return noised("simulation=true", *overrides, noise=SEEDED)
+
+
+@pytest.mark.usefixtures("breaks_off_in_round_2")
+def test_noise_that_a_seed_repeats_is_paid_for_once_and_comes_to_the_same_weights() -> None:
+    plan = simulated()
+    with pytest.raises(TrainingError, match="the power went out"):
+        train(plan, run_key="broken")
+    broken, whole, blocks = (
+        train(plan, run_key="broken"),
+        train(plan, run_key="whole"),
+        train(simulated("commit_every=3"), run_key="blocks"),
+    )
+    assert broken.weights_sha256 == whole.weights_sha256 == blocks.weights_sha256
+    for summary, run_key in ((broken, "broken"), (whole, "whole"), (blocks, "blocks")):
+        path = environment.privacy_ledger(f"wards-{run_key}", simulated=True)
+        assert ledger(path).statement().spent == (SelfComposed(plan.algorithm.release, 3),)  # type: ignore[arg-type]
+        assert history(summary, "epsilon") == pytest.approx([cost(plan, rounds) for rounds in (1, 2, 3)])
+        assert run_of(summary).data.tags["noise"] == "from the seed: a simulation"
+    assert not environment.privacy_ledger("wards").exists()
+    assert replay("wards@latest", trusted_keys()).agrees
+
+
+def test_a_training_with_secret_noise_goes_on_after_ctrl_c_and_is_replayed_from_what_it_released() -> None:
+    plan = noised("rounds=4")
+    with watched_by(Interrupter()):
+        train(plan, run_key="night", return_state=True)
+    first, second = (version.tags["weights_sha256"] for version in versions_of("wards"))
+    summary = train(plan, run_key="night")
+    assert [version.tags["weights_sha256"] for version in versions_of("wards")][:2] == [first, second]
+    for version in versions_of("wards"):
+        found = replay(f"wards/{version.version}", trusted_keys())
+        assert (found.agrees, found.differing, found.since) == (True, (), found.round - 1)
+        assert found.noise == pytest.approx(1.5, abs=0.2)
+    assert found.computed == summary.weights_sha256
+    assert not found._replace(noise=0.1).agrees
+    assert not found._replace(noise=3.0).agrees
+    assert found._replace(claimed=Span(0.0, 9.0)).agrees
+
+
+def test_two_trainings_of_one_plan_draw_other_noise_and_other_cohorts() -> None:
+    one, other = train(noised()), train(noised())
+    assert one.weights_sha256 != other.weights_sha256
+    cohorts = [version.tags["cohort"] for version in versions_of("wards")]
+    assert len(set(cohorts)) > 3
+
+
+def test_a_round_that_nobody_is_in_goes_on_with_noise_and_is_paid_for() -> None:
+    plan = noised("algorithm.select.rate=0.0001")
+    summary = train(plan)
+    versions = versions_of("wards")
+    assert [version.tags["cohort_size"] for version in versions] == ["0", "0", "0"]
+    assert len({version.tags["weights_sha256"] for version in versions}) == 3
+    assert ledger().statement().spent == (SelfComposed(plan.algorithm.release, 3),)  # type: ignore[arg-type]
+    assert replay("wards@latest", trusted_keys()).agrees
+    assert summary.rounds == 3
+
+
+def test_updates_that_are_not_finite_count_as_nothing_and_the_round_goes_on() -> None:
+    summary = train(noised("algorithm.local.optimizer.learning_rate=1e30", "rounds=2"))
+    record = json.loads(stored_file(str(summary.model_version), "round/record.json", "wards").read_text())["said"]
+    assert record["report"]["contributions"] == []
+    assert summary.rounds == 2
+    assert np.isfinite(summary.metrics["test_loss"])
+
+
+def test_what_was_trained_without_noise_is_nothing_to_start_from() -> None:
+    train(small_plan("name=wards", "rounds=1", "scaling={kind: divide, by: 16}"))
+    with pytest.raises(PlanError, match="start: wards/1 was trained without noise, so what it tells of clients is not"):
+        train(noised("start={kind: version, version: 1}"))
+    train(noised("rounds=1"))
+    assert train(noised("rounds=1", "start={kind: version, version: 2}")).rounds == 1
+
+
+def test_the_budget_of_a_population_is_the_same_for_all_its_plans() -> None:
+    train(noised("rounds=1", budget=20))
+    with pytest.raises(
+        ValueError, match=r"begun with budget 20.0, the plan has 30.0; roundhouse privacy .* --set-budget"
+    ):
+        train(noised("rounds=1", budget=30))
+    ledger().amend(30.0)
+    assert train(noised("rounds=1", budget=30)).rounds == 1
