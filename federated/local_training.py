@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from federated.component import Component
+from federated.dp_sgd import DpSgd
 from federated.local_optimizers import AnyLocalOptimizer, Sgd
 from federated.schedules import AnySchedule, Constant
 from federated.work import AnyWork, Asked, Same
@@ -18,7 +20,8 @@ class LocalTraining(Component):
 
     ``batch_size: null`` is one batch of all rows. The last batch of an epoch may be smaller. The optimizer starts
     afresh in every round; ``schedule`` changes its learning rate from round to round, and ``work`` lets clients do less
-    than the others. ``clip_examples`` limits the L2 norm of every example's gradient before they are averaged.
+    than the others. ``clip_examples`` limits the L2 norm of every example's gradient before they are averaged;
+    ``dp_sgd`` also noises their sum, and draws every batch by chance, of ``batch_size`` on average.
     """
 
     epochs: int = Field(default=1, ge=1)
@@ -28,6 +31,7 @@ class LocalTraining(Component):
     schedule: AnySchedule = Constant()
     work: AnyWork = Same()
     clip_examples: float | None = Field(default=None, gt=0, description="largest L2 norm of an example's gradient")
+    dp_sgd: DpSgd | None = None
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -36,6 +40,14 @@ class LocalTraining(Component):
                 f"only one of epochs and steps may be set, got {self.epochs} and {self.steps}; "
                 "with steps leave epochs 1"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _one_clip(self) -> Self:
+        if self.dp_sgd is not None and self.clip_examples is not None:
+            raise ValueError("dp_sgd has a norm of its own; leave clip_examples out")
+        if self.dp_sgd is not None and (self.dp_sgd.most or math.inf) < (self.batch_size or 0):
+            raise ValueError(f"dp_sgd.most must be at least batch_size, got {self.dp_sgd.most} and {self.batch_size}")
         return self
 
     def batch(self, rows: int) -> int:

@@ -60,7 +60,9 @@ def compilation_for(work: LocalTraining, asked: Asked, found: Compilation, model
     """
     clips, kind = work.clip_examples is not None, work.optimizer.kind
     refused = ""
-    if found == "vectorized" and (clips or kind not in _OPTIMIZERS_FOR_LANES):
+    if found != "graph" and work.dp_sgd is not None:
+        refused = "dp_sgd"
+    elif found == "vectorized" and (clips or kind not in _OPTIMIZERS_FOR_LANES):
         refused = "clip_examples" if clips else f"the optimizer {kind}"
     elif found == "xla" and clips and _is_recurrent(model):
         refused = "clip_examples with recurrent layers"

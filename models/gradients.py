@@ -58,35 +58,42 @@ class MeanGradient:
 class ClippedExamples:
     """The mean of the examples' own gradients, each scaled down to an L2 norm of at most ``norm``.
 
-    Abadi et al. 2016, algorithm 1, without its noise. A model's penalties are part of every example's loss.
+    Abadi et al. 2016, algorithm 1, without its noise. A model's penalties are part of every example's loss. With
+    ``forgiving`` an example counts as zero whose gradient is not finite.
 
     Raises:
         PlanError: the model has moving statistics, through which examples see each other.
     """
 
-    def __init__(self, one: Gradients, layout: Layout, norm: float) -> None:
+    def __init__(self, one: Gradients, layout: Layout, norm: float, forgiving: bool = False) -> None:
         if layout.size > layout.trainable:
             raise PlanError(
-                "algorithm.local.clip_examples: no gradient moves some weights of the model: batch normalisation mixes "
-                "the examples of a batch (use group normalisation), or layers are frozen"
+                "algorithm.local: examples cannot be clipped, because no gradient moves some weights of the model: "
+                "batch normalisation mixes the examples of a batch (use group normalisation), or layers are frozen"
             )
-        self._one, self._norm = one, norm
+        self._one, self._norm, self._forgiving = one, norm, forgiving
 
     def __call__(self, trainable: list[Any], state: list[Any], x: Any, y: Any, counts: Any = None) -> Slope:
-        rows = tf.shape(x)[0]
-        numbers = tf.range(rows)
+        weights = tf.ones([tf.shape(x)[0]]) if counts is None else counts
+        sums = self.summed(trainable, state, x, y, weights)
+        total = tf.reduce_sum(weights)
+        return sums._replace(gradients=[gradient / total for gradient in sums.gradients])
+
+    def summed(self, trainable: list[Any], state: list[Any], x: Any, y: Any, counts: Any) -> Slope:
+        """The sum in place of the mean."""
 
         def example(number: Any) -> Any:
             slope = self._one(trainable, seeds_from(number, state), x[number][None], y[number][None])
             norm = tf.linalg.global_norm(slope.gradients)
             share = tf.minimum(1.0, self._norm / tf.maximum(norm, 1e-12))
-            return [share * gradient for gradient in slope.gradients], slope.loss
+            clipped = [share * gradient for gradient in slope.gradients]
+            if self._forgiving:
+                clipped = [tf.where(tf.math.is_finite(norm), gradient, 0.0) for gradient in clipped]
+            return clipped, slope.loss
 
-        clipped, losses = tf.vectorized_map(example, numbers)
-        weights = tf.ones([rows]) if counts is None else counts
-        total = tf.reduce_sum(weights)
-        gradients = [tf.tensordot(weights, gradient, 1) / total for gradient in clipped]
-        return Slope(gradients, after_draws(state), tf.reduce_sum(weights * losses))
+        clipped, losses = tf.vectorized_map(example, tf.range(tf.shape(x)[0]))
+        gradients = [tf.tensordot(counts, gradient, 1) for gradient in clipped]
+        return Slope(gradients, after_draws(state), tf.reduce_sum(counts * losses))
 
 
 def seeds_from(number: Any, state: list[Any]) -> list[Any]:

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from federated.component import Vector
 from federated.data import Client, Split
+from federated.dp_sgd import DpSgd
 from federated.engine import AS_ASKED, Fitted, Scores, Terms
 from federated.errors import PlanError
 from federated.local_training import LocalTraining
@@ -20,6 +21,8 @@ from federated.schedules import Constant
 from models.architecture import Asked, AskedDevice, DeviceType, Model, Precision, Shape, build_seeded
 from models.compilation import Compilation, compilation, compilation_for
 from models.data_parallel import DataParallel
+from models.dense_examples import DenseExamples
+from models.dense_examples import takes as takes_dense
 from models.devices import HOST, Turns, devices, off_cudnn, prepare_devices
 from models.gradients import ClippedExamples, Gradients, MeanGradient
 from models.lane_dense import for_lanes
@@ -28,6 +31,7 @@ from models.local_loop import GraphLoop, LocalLoop, PaddedLoop, Task, padded
 from models.local_step import Course, LocalStep
 from models.losses import USUAL, Loss
 from models.precision import LOSS_SCALES, check_precision
+from models.private_loop import ClippedSum, PrivateLoop, PrivateTask, private_task
 from models.resident_rows import ResidentRows
 from models.stateless_optimizers import place_of_rate, stateless_optimizer
 from models.vectorized_loop import VectorizedLoop
@@ -158,12 +162,16 @@ class KerasEngine:
             off_cudnn(model)
         return model
 
-    def _train(self, params: Vector, work: LocalTraining, terms: Terms, tasks: Sequence[Task]) -> list[Fitted]:
+    def _train(
+        self, params: Vector, work: LocalTraining, terms: Terms, tasks: Sequence[Task | PrivateTask]
+    ) -> list[Fitted]:
         with self._turns.taken() as group, tf.device(self._devices.groups[group][0]):
             outcomes = self._loop(work, terms, group).train(params, tasks, self._resident[group])
-        return [Fitted(found.params, {"train_loss": found.loss}) for found in outcomes]
+        return [Fitted(one.params, {} if one.loss is None else {"train_loss": one.loss}) for one in outcomes]
 
-    def _task(self, data: Split, work: LocalTraining, rng: np.random.Generator, terms: Terms) -> Task:
+    def _task(self, data: Split, work: LocalTraining, rng: np.random.Generator, terms: Terms) -> Task | PrivateTask:
+        if work.dp_sgd is not None:
+            return private_task(data, work, work.dp_sgd, self._layout.states, rng, terms)
         rows = len(data)
         steps = terms.steps or work.asked(rows)
         order = np.stack([rng.permutation(rows) for _ in range(-(-steps // work.epoch(rows)))]).astype(np.int32)
@@ -177,7 +185,7 @@ class KerasEngine:
         """Compiled once for every kind of step; where devices train together, once for every group of them."""
         linear, together = terms.linear is not None, self._devices.groups[group]
         own = group if len(together) > 1 else 0
-        key = f"{work.optimizer.model_dump_json()} {work.clip_examples} {terms.proximal} {linear} {own}"
+        key = f"{work.optimizer.model_dump_json()} {work.clip_examples} {work.dp_sgd} {terms.proximal} {linear} {own}"
         with self._lock, tf.device(HOST):
             if key not in self._loops:
                 gradients = self._gradients(work, together)
@@ -186,6 +194,8 @@ class KerasEngine:
             return self._loops[key]
 
     def _looped(self, step: LocalStep, work: LocalTraining) -> LocalLoop:
+        if work.dp_sgd is not None:
+            return PrivateLoop(step, self._clipped_sum(work.dp_sgd), work.dp_sgd, self._rows)
         way, plain = self._way(work), GraphLoop(step, self._rows)
         if way == "vectorized":
             return VectorizedLoop(step, self._rows, plain)
@@ -203,6 +213,14 @@ class KerasEngine:
         if work.clip_examples is not None:
             found = ClippedExamples(found, self._layout, work.clip_examples)
         return found if len(together) == 1 else DataParallel(found, self._layout, together)
+
+    def _clipped_sum(self, how: DpSgd) -> ClippedSum:
+        if len(self._devices.groups[0]) > 1:
+            raise PlanError("replicas: dp_sgd trains a client on one device; set replicas to 1")
+        if takes_dense(self._trained) and self._precision == "float32":
+            return DenseExamples(self._trained, self._objective, how.norm)
+        one = MeanGradient(self._trained, self._objective, LOSS_SCALES[self._precision])
+        return ClippedExamples(one, self._layout, how.norm, forgiving=True).summed
 
     def _score_rows(self, params: Any, x: Any, y: Any) -> tuple[Any, Any]:
         unused_seeds = tf.zeros([self._layout.states, 2], tf.int32)

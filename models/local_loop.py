@@ -23,10 +23,10 @@ class Task(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The trained vector, shape (parameters,), and the mean loss of the last epoch's worth of steps."""
+    """The trained vector, shape (parameters,), and the mean loss of the last epoch's worth of steps, if it is told."""
 
     params: Vector
-    loss: float
+    loss: float | None
 
 
 class LocalLoop(Protocol):
@@ -35,8 +35,8 @@ class LocalLoop(Protocol):
     together: int
     """How many clients it wants at a time."""
 
-    def train(self, params: Vector, tasks: Sequence[Task], resident: ResidentRows) -> list[Outcome]:
-        """An outcome a task, in order: each is a function of ``params`` and the task alone."""
+    def train(self, params: Vector, tasks: Sequence[Any], resident: ResidentRows) -> list[Outcome]:
+        """An outcome a task, in order: each is a function of ``params`` and the task alone. Tasks are of its kind."""
 
 
 class GraphLoop:

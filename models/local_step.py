@@ -10,7 +10,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from federated.component import Vector
-from models.gradients import Gradients
+from models.gradients import Gradients, Slope
 from models.layout import Layout
 from models.stateless_optimizers import fresh_slots, place_of_rate
 
@@ -126,9 +126,13 @@ class LocalStep:
     def __call__(self, carried: Carried, pull: Pull, x: Any, y: Any, counts: Any = None) -> tuple[Carried, Any]:
         """What the next step takes over, and the batch's summed loss. Rows whose ``counts`` is 0 are padding."""
         slope = self._gradients(carried.trainable, carried.state, x, y, counts)
+        return self.along(slope, carried, pull), slope.loss
+
+    def along(self, slope: Slope, carried: Carried, pull: Pull) -> Carried:
+        """What the next step takes over, after one along ``slope``."""
         gradients = pull(slope.gradients, carried.trainable)
         trainable, slots = self._optimizer.stateless_apply(carried.slots, gradients, carried.trainable)
-        return Carried(list(trainable), list(slope.state), list(slots)), slope.loss
+        return Carried(list(trainable), list(slope.state), list(slots))
 
     def end(self, carried: Carried) -> Any:
         """The trained vector."""

@@ -1,0 +1,116 @@
+"""Clipped sums of examples' gradients for dense layers, without a gradient an example: as cheap as plain descent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from models.architecture import BUILDING
+from models.gradients import Slope
+from models.objectives import Objective
+
+_KINDS = ("InputLayer", "Flatten", "Reshape", "Dense", "Activation", "ReLU", "Add", "Dropout")
+
+
+class _Tap(NamedTuple):
+    """A dense layer's inputs, shape (rows, inputs), and zeros that were added to what it gave: (rows, units)."""
+
+    layer: keras.layers.Dense
+    inputs: Any
+    added: Any
+
+
+class _Taps:
+    """What the layers of one pass have let through."""
+
+    def __init__(self, tape: tf.GradientTape) -> None:
+        self._tape, self.found = tape, list[_Tap]()
+
+    def through(self, layer: keras.layers.Dense, inputs: Any, outputs: Any) -> Any:
+        added = tf.zeros_like(outputs)
+        self._tape.watch(added)
+        self.found.append(_Tap(layer, inputs, added))
+        return outputs + added
+
+
+_TAPS: ContextVar[_Taps] = ContextVar("taps")
+
+
+class TappedDense(keras.layers.Dense):
+    """A dense layer that tells of its inputs and of the gradient by what it gave."""
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        outputs = keras.ops.matmul(inputs, self.kernel)
+        if self.use_bias:
+            outputs = outputs + self.bias
+        return self.activation(_TAPS.get().through(self, inputs, outputs))
+
+
+class DenseExamples:
+    """Σ wᵢ gᵢ min(1, ``norm`` / ‖gᵢ‖) over a batch, where gᵢ is an example's gradient and wᵢ is 1, or 0 for padding.
+
+    A dense layer's gradient of one example is the outer product of its inputs a and of the gradient δ by its outputs:
+    its squared norm is (‖a‖² + 1)‖δ‖², and the weighted sum one matrix product (Goodfellow 2015; Li et al. 2022). An
+    example whose gradient is not finite counts as zero.
+    """
+
+    def __init__(self, model: keras.Model, objective: Objective, norm: float) -> None:
+        with BUILDING:
+            self._model = keras.models.clone_model(model, clone_function=_cloned)
+        self._objective, self._norm = objective, norm
+        self._places = {id(weight): place for place, weight in enumerate(self._model.trainable_variables)}
+
+    def __call__(self, trainable: list[Any], state: list[Any], x: Any, y: Any, counts: Any) -> Slope:
+        with tf.GradientTape(watch_accessed_variables=False) as tape, _tapping(tape) as taps:
+            outputs, state = self._model.stateless_call(trainable, state, x, training=True)
+            losses = self._objective.loss(y, outputs) * counts
+            total = tf.reduce_sum(losses)
+        deltas = tape.gradient(total, [tap.added for tap in taps.found], unconnected_gradients="zero")
+        squares = [_square(tap, delta) for tap, delta in zip(taps.found, deltas, strict=True)]
+        norms = tf.sqrt(tf.add_n(squares))[:, None]
+        shares, usable = tf.minimum(1.0, self._norm / tf.maximum(norms, 1e-12)), tf.math.is_finite(norms)
+        gradients: list[Any] = [None] * len(trainable)
+        for tap, delta in zip(taps.found, deltas, strict=True):
+            inputs, clipped = (tf.where(usable, values, 0.0) for values in (tap.inputs, delta * shares))
+            gradients[self._places[id(tap.layer.kernel)]] = tf.matmul(inputs, clipped, transpose_a=True)
+            if tap.layer.use_bias:
+                gradients[self._places[id(tap.layer.bias)]] = tf.reduce_sum(clipped, axis=0)
+        return Slope(gradients, state, total)
+
+
+def takes(model: keras.Model) -> bool:
+    """Whether all that has weights in a model is dense layers, each used once on rows of numbers, without penalties."""
+    layers = [layer for layer in model._flatten_layers(include_self=False) if not isinstance(layer, keras.Model)]
+    dense = [layer for layer in layers if type(layer) is keras.layers.Dense]
+    return (
+        all(type(layer).__name__ in _KINDS for layer in layers)
+        and all(len(layer._inbound_nodes) == 1 and len(layer.input.shape) == 2 for layer in dense)
+        and not model.losses
+        and all(layer.trainable for layer in layers)
+    )
+
+
+@contextmanager
+def _tapping(tape: tf.GradientTape) -> Iterator[_Taps]:
+    taps = _Taps(tape)
+    token = _TAPS.set(taps)
+    try:
+        yield taps
+    finally:
+        _TAPS.reset(token)
+
+
+def _square(tap: _Tap, delta: Any) -> Any:
+    """The squared norm of each example's gradient by the layer's weights: shape (rows,)."""
+    inputs = tf.reduce_sum(tf.square(tap.inputs), axis=1)
+    return (inputs + float(tap.layer.use_bias)) * tf.reduce_sum(tf.square(delta), axis=1)
+
+
+def _cloned(layer: keras.Layer) -> keras.Layer:
+    kind = TappedDense if type(layer) is keras.layers.Dense else type(layer)
+    return kind.from_config(layer.get_config())

@@ -1,0 +1,204 @@
+"""DP-SGD: batches by chance, examples' gradients clipped and added up, noise of the size that is paid for."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import stats
+
+from federated.data import Split
+from federated.dp_sgd import DpSgd
+from federated.engine import Fitted, Terms
+from federated.errors import PlanError
+from federated.local_optimizers import Adam, Sgd
+from federated.local_training import LocalTraining
+from models.architecture import Model, output_units
+from models.dense_examples import DenseExamples, takes
+from models.gradients import ClippedExamples, MeanGradient
+from models.keras_engine import KerasEngine
+from models.layout import Layout
+from models.noise import normals
+from models.objectives import CrossEntropy, Objective, SquaredError
+from models.private_loop import integers
+from models.specs import Cnn, CustomModel, Gru, Linear, Logistic, Mlp
+from tests.models.samples import classified, valued, weights
+
+ROWS, FEATURES, BATCH, SEED = 40, 3, 10, 5
+
+
+def work(noise: float = 1.0, norm: float = 1.0, steps: int = 8, rate: float = 0.1, **more: object) -> LocalTraining:
+    how = DpSgd(norm=norm, noise_multiplier=noise, seeded=True)
+    return LocalTraining(batch_size=BATCH, steps=steps, optimizer=Sgd(learning_rate=rate), dp_sgd=how, **more)
+
+
+def trained(spec: Model, data: Split, asked: LocalTraining, seed: int = SEED, classes: int | None = None) -> Fitted:
+    one = KerasEngine(spec, data.x.shape[1:], classes)
+    return one.fit(weights(one.size), data, asked, np.random.default_rng(seed))
+
+
+def by_hand(data: Split, asked: LocalTraining) -> np.ndarray:
+    """Linear least squares in float64, with the engine's draws and its noise."""
+    how, rng = asked.dp_sgd, np.random.default_rng(SEED)
+    steps = asked.steps or 0
+    keys = integers(rng, steps)
+    integers(rng, 0)
+    draws = how.draw(BATCH, ROWS, steps, rng)
+    current = weights(FEATURES + 1).astype(np.float64)
+    for places, counts, key in zip(*draws, keys, strict=True):
+        batch = places[counts > 0]
+        design = np.column_stack([data.x[batch], np.ones(len(batch))])
+        own = 2 * design * (design @ current - data.y[batch])[:, None]
+        own *= np.minimum(1, how.norm / np.maximum(np.linalg.norm(own, axis=1, keepdims=True), 1e-12))
+        noise = how.noise_multiplier * how.norm * normals(FEATURES + 1, tf.constant(key)).numpy()
+        current -= asked.optimizer.learning_rate * (own.sum(axis=0) + noise) / BATCH
+    return current
+
+
+@pytest.mark.parametrize("norm", [0.01, 1.0, 1e4])
+@pytest.mark.parametrize("noise", [1e-6, 0.7])
+def test_training_is_the_algorithm_written_by_hand(norm: float, noise: float) -> None:
+    data, asked = valued(ROWS, FEATURES), work(noise, norm, rate=0.1 if norm < 1e4 else 1e-3)
+    found = trained(Linear(), data, asked)
+    np.testing.assert_allclose(found.params, by_hand(data, asked), atol=2e-5)
+    assert found.metrics == {}, "a loss of training rows would not be noised"
+
+
+SPECS = [
+    pytest.param(Mlp(hidden=(8, 5)), (FEATURES,), 3, id="mlp"),
+    pytest.param(Logistic(), (4, 4, 1), 3, id="logistic on images"),
+    pytest.param(Linear(), (FEATURES,), None, id="linear"),
+]
+
+
+@pytest.mark.parametrize(("spec", "inputs", "classes"), SPECS)
+@pytest.mark.parametrize("norm", [0.05, 1.0, 1e6])
+def test_dense_layers_come_to_the_same_sum_as_gradients_one_by_one(spec, inputs, classes, norm) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(12, *inputs)).astype(np.float32) * rng.gamma(0.3, 5, size=(12, *[1] * len(inputs)))
+    data = (x.astype(np.float32), rng.integers(0, 3, 12).astype(np.int32 if classes else np.float32))
+    counts = (rng.random(12) < 0.7).astype(np.float32)
+    model = spec.build(inputs, classes)
+    layout, objective = Layout(model), _objective(classes)
+    assert takes(model)
+    one_by_one = ClippedExamples(MeanGradient(model, objective), layout, norm).summed
+    trainable, state = layout.unpack(tf.constant(weights(layout.size)), tf.zeros([layout.states, 2], tf.int32))
+    expected, found = (
+        tf.function(summed)(trainable, state, *data, counts)
+        for summed in (one_by_one, DenseExamples(model, objective, norm))
+    )
+    for one, other in zip(expected.gradients, found.gradients, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-5)
+    assert float(found.loss) == pytest.approx(float(expected.loss), rel=1e-5)
+
+
+def _objective(classes: int | None) -> Objective:
+    return CrossEntropy() if classes else SquaredError()
+
+
+def shared(inputs, classes):
+    given = keras.Input(inputs)
+    layer = keras.layers.Dense(inputs[0])
+    return keras.Model(given, keras.layers.Dense(output_units(classes))(layer(layer(given))))
+
+
+def penalised(inputs, classes):
+    penalty = keras.regularizers.L2(0.1)
+    return keras.Sequential(
+        [keras.Input(inputs), keras.layers.Dense(output_units(classes), kernel_regularizer=penalty)]
+    )
+
+
+@pytest.mark.parametrize("spec", ["shared", "penalised"])
+def test_what_the_short_way_does_not_hold_for_goes_one_by_one(spec) -> None:
+    model = CustomModel(target=f"{__name__}:{spec}")
+    assert not takes(model.build((FEATURES,), 3))
+    assert np.isfinite(trained(model, classified(ROWS, FEATURES, 3), work(), classes=3).params).all()
+
+
+def test_convolutions_and_recurrent_layers_train_too() -> None:
+    rng = np.random.default_rng(0)
+    for spec, inputs in ((Cnn(filters=(2, 2), hidden=4), (8, 8, 1)), (Gru(units=3), (5,))):
+        assert not takes(spec.build(inputs, 3))
+        data = Split(rng.normal(size=(20, *inputs)).astype(np.float32), rng.integers(0, 3, 20).astype(np.int32))
+        one = KerasEngine(spec, inputs, 3)
+        fitted = one.fit(one.init(0), data, work(noise=1e-6, norm=0.01, steps=1, rate=1.0), np.random.default_rng(1))
+        assert 0 < np.linalg.norm(fitted.params - one.init(0)) <= 0.01 * 20 / BATCH
+
+
+def test_the_noise_of_a_step_is_as_large_as_it_is_paid_for() -> None:
+    """Standard deviation of 1.5 · 0.5 / 10, at a learning rate of 1, where gradients are next to nothing."""
+    data = Split(np.zeros((ROWS, 50), np.float32), np.zeros(ROWS, np.int32))
+    one = KerasEngine(Mlp(hidden=(64,)), (50,), 3)
+    start = np.zeros(one.size, np.float32)
+    moved = one.fit(start, data, work(1.5, 0.5, steps=1, rate=1.0), np.random.default_rng(0)).params
+    hidden = moved[: 50 * 64]  # of inputs that are zero
+    assert np.std(hidden) == pytest.approx(0.075, rel=0.06)
+    assert stats.kstest(hidden / 0.075, "norm").pvalue > 1e-6
+
+
+def test_normal_numbers_of_the_graph_are_normal() -> None:
+    drawn = np.concatenate([normals(50_001, tf.constant([number, 7])).numpy() for number in range(8)])
+    assert stats.kstest(drawn, "norm").pvalue > 1e-6
+    assert stats.kurtosis(drawn) == pytest.approx(0, abs=0.05)
+    one, other = (normals(50_000, tf.constant(key)).numpy() for key in ([1, 2], [2, 1]))
+    assert abs(np.corrcoef(one, other)[0, 1]) < 0.03
+    assert (one == normals(50_000, tf.constant([1, 2])).numpy()).all()
+
+
+def test_one_record_moves_a_step_by_no_more_than_norm_over_batch() -> None:
+    """Whatever it holds: an outlier, or no number at all."""
+    data = valued(ROWS, FEATURES)
+    for outlier in (1e6, np.nan, np.inf):
+        x = data.x.copy()
+        x[0] = outlier
+        moved = []
+        for rows in (x, data.x):
+            how = DpSgd(norm=0.1, noise_multiplier=1.0, seeded=True)
+            asked = LocalTraining(batch_size=None, steps=1, optimizer=Sgd(learning_rate=1.0), dp_sgd=how)
+            moved.append(trained(Linear(), Split(rows, data.y), asked).params)
+        assert np.linalg.norm(moved[0] - moved[1]) <= 2 * 0.1 / ROWS * (1 + 1e-4)
+
+
+def test_a_step_whose_draw_is_empty_is_noise() -> None:
+    how = DpSgd(norm=1.0, noise_multiplier=1.0, seeded=True)
+    draws = how.draw(1, 1000, 200, np.random.default_rng(0))
+    empty = int((draws.counts.sum(axis=1) == 0).sum())
+    assert empty > 40
+    asked = LocalTraining(batch_size=1, steps=200, optimizer=Sgd(learning_rate=0.01), dp_sgd=how)
+    assert np.isfinite(trained(Linear(), valued(1000, FEATURES), asked).params).all()
+
+
+def test_seeded_noise_is_a_function_of_the_seed_and_secret_noise_of_nothing() -> None:
+    data, seeded = valued(ROWS, FEATURES), work()
+    secret = seeded.model_copy(update={"dp_sgd": DpSgd(norm=1.0, noise_multiplier=1.0)})
+    one, same, other = (trained(Linear(), data, seeded, seed).params for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).all()
+    assert (trained(Linear(), data, secret, 1).params != trained(Linear(), data, secret, 1).params).all()
+
+
+def test_every_optimizer_takes_the_noised_gradient_and_terms_hold() -> None:
+    data = valued(ROWS, FEATURES)
+    adam = work(1e-6).model_copy(update={"optimizer": Adam(learning_rate=0.01)})
+    assert np.isfinite(trained(Linear(), data, adam).params).all()
+    one = KerasEngine(Linear(), (FEATURES,), None)
+    start = weights(one.size)
+    still = Terms(factor=0.0)
+    np.testing.assert_array_equal(one.fit(start, data, work(), np.random.default_rng(0), still).params, start)
+
+
+def normalised(inputs, classes):
+    return keras.Sequential(
+        [keras.Input(inputs), keras.layers.BatchNormalization(), keras.layers.Dense(output_units(classes))]
+    )
+
+
+def test_what_mixes_examples_is_refused() -> None:
+    one = KerasEngine(CustomModel(target=f"{__name__}:normalised"), (FEATURES,), 3)
+    with pytest.raises(PlanError, match="batch normalisation mixes the examples"):
+        one.prepare(work())
+    for way in ("xla", "vectorized"):
+        with pytest.raises(PlanError, match=f"compilation: {way} does not take dp_sgd"):
+            KerasEngine(Mlp(), (FEATURES,), 3, way).prepare(work())
