@@ -151,7 +151,7 @@ class Plan(Component):
     @property
     def needed(self) -> int:
         """How many updates a round needs: none where noise hides how many there are."""
-        return self.quorum if self.algorithm.release is None else 0
+        return 0 if self.algorithm.unit == "client" else self.quorum
 
     def evaluates(self, round: int) -> bool:
         """Whether the global model is evaluated after this round."""
@@ -264,10 +264,14 @@ class Plan(Component):
             raise PlanError(f"algorithm.rule.{rule.kind}: every client weighs 0; give one of them a weight")
 
     def _check_delta(self, federation: Federation) -> None:
-        if self.privacy is not None and self.privacy.delta * len(federation.clients) >= 1:
+        if self.privacy is None:
+            return
+        most = max(len(client.train) for client in federation.clients.values())
+        units, what = (most, "records") if self.algorithm.unit == "record" else (len(federation.clients), "clients")
+        if self.privacy.delta * units >= 1:
             raise PlanError(
-                f"privacy.delta: {self.privacy.delta:g} with {len(federation.clients)} clients allows to reveal one of "
-                f"them; set it well below {1 / len(federation.clients):.2g}"
+                f"privacy.delta: {self.privacy.delta:g} with {units} {what} allows to reveal one of them; set it well "
+                f"below {1 / units:.2g}"
             )
 
     def _check_metric(self, federation: Federation) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -11,21 +11,17 @@ from federated.component import Component
 if TYPE_CHECKING:
     from configs.plan import Plan
 
-Unit = Literal["client", "record"]
-"""What neighbouring data differ in: all that a client holds, or one of its rows."""
-
-
 _NOTHING_TO_COUNT = (
     "privacy: nothing in the plan adds noise, so there is nothing to count; add central_gaussian to "
-    "algorithm.transforms, or leave privacy out"
+    "algorithm.transforms or set algorithm.local.dp_sgd, or leave privacy out"
 )
 
 
 class Privacy(Component):
     """The ledger that a training with noise pays into: that of a ``population``, which other trainings may share.
 
-    A round that would bring ε above ``budget`` is not begun; null counts without a limit. ``delta`` is that of
-    (ε, δ)-differential privacy.
+    Where records are hidden, not clients, every client of the population has a ledger of its own. A round that would
+    bring ε above ``budget`` is not begun; null counts without a limit. ``delta`` is that of (ε, δ).
     """
 
     population: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=60)
@@ -35,12 +31,19 @@ class Privacy(Component):
 
 def meaning(plan: Plan) -> str:
     """What an ε of this plan is one of: no ε is shown without it."""
-    release, privacy = plan.algorithm.release, plan.privacy
-    if release is None or privacy is None:
+    if plan.privacy is None or plan.algorithm.unit is None:
         return ""
+    neighbours = {"client": "one client, added or removed", "record": "one record of a client, added or removed"}
+    return f"{neighbours[plan.algorithm.unit]}; delta {plan.privacy.delta:g}; {_sampling(plan)}"
+
+
+def _sampling(plan: Plan) -> str:
+    if plan.algorithm.unit == "record":
+        return (
+            f"Poisson batches of {plan.algorithm.local.batch_size}" if plan.algorithm.local.batch_size else "all rows"
+        )
     rate = plan.algorithm.select.sampling_rate
-    drawn = "everybody takes part" if rate == 1 else f"Poisson sampling at {rate:g}"
-    return f"one client, added or removed; delta {privacy.delta:g}; {drawn}"
+    return "everybody takes part" if rate == 1 else f"Poisson sampling at {rate:g}"
 
 
 def epsilon_said(plan: Plan, epsilon: float) -> str:
@@ -50,22 +53,26 @@ def epsilon_said(plan: Plan, epsilon: float) -> str:
 
 def objections(plan: Plan) -> list[str]:
     """What keeps the plan's ε from being true."""
-    if plan.algorithm.release is None:
+    unit, algorithm, scaling = plan.algorithm.unit, plan.algorithm, plan.scaling
+    if unit is None:
         return [] if plan.privacy is None else [_NOTHING_TO_COUNT]
     real = not plan.simulation
     found = {
         "privacy: the plan adds noise, and nobody counts what it costs; set privacy to a population, a delta and a "
         "budget": plan.privacy is None,
-        "algorithm.transforms: whoever knows the seed can take seeded noise away again; set seeded: false, or "
-        "simulation: true": real and not plan.algorithm.secret,
+        "algorithm: whoever knows the seed can take seeded noise away again; set seeded: false, or simulation: true": (
+            real and not algorithm.secret
+        ),
         "commit_every: noise that cannot be drawn again is kept with every round; set commit_every to 1": (
-            plan.algorithm.secret and plan.commit_every > 1
+            algorithm.secret and plan.commit_every > 1
         ),
         "quorum: to break a round off would tell how many clients were in it, which noise hides; leave it out": (
-            plan.quorum > 1
+            unit == "client" and plan.quorum > 1
         ),
-        f"scaling.{plan.scaling.kind}: the model would carry numbers found from all clients' rows, without noise; "
-        "use per: client, divide, or as_is": plan.scaling.reveals,
+        f"scaling.{scaling.kind}: the model would carry numbers found from all clients' rows, without noise; "
+        "use per: client, divide, or as_is": unit == "client" and scaling.reveals,
+        f"scaling.{scaling.kind}: what rows are scaled by depends on all of them, which dp_sgd does not count; use "
+        "divide, or as_is": unit == "record" and scaling.fitted,
         "baselines: they tell of clients' rows without noise; leave them to simulations": real and plan.baselines,
         "stop: at_least, at_most and patience go by clients' rows, which is not counted; stop by minutes, or by the "
         "budget": real and plan.stop is not None and plan.stop.measures,

@@ -11,7 +11,7 @@ from federated.component import Component
 from federated.corrections import AnyCorrection, NoCorrection
 from federated.local_optimizers import Sgd
 from federated.local_training import LocalTraining
-from federated.privacy.releases import Release
+from federated.privacy.releases import Release, Unit
 from federated.rules import AnyRule, WeightedMean
 from federated.selectors import All, AnySelector
 from federated.server_optimizers import AnyServerOptimizer, ServerSgd
@@ -41,13 +41,21 @@ class Algorithm(Component):
 
     @property
     def release(self) -> Release | None:
-        """What a round costs of a privacy budget; None where nothing adds noise."""
+        """What a round costs every client of a privacy budget; None where no transform adds noise."""
         return next((found for layer in self.transforms if (found := self._release(layer)) is not None), None)
 
     @property
+    def unit(self) -> Unit | None:
+        """Whose privacy is counted; None where nothing adds noise."""
+        if self.local.dp_sgd is not None:
+            return "record"
+        return None if self.release is None else "client"
+
+    @property
     def secret(self) -> bool:
-        """Whether a round draws what nobody can draw again: its noise, and then its cohort too."""
-        return any(layer.secret for layer in self.transforms)
+        """Whether a round draws what nobody can draw again."""
+        dp_sgd = self.local.dp_sgd
+        return any(layer.secret for layer in self.transforms) or (dp_sgd is not None and not dp_sgd.seeded)
 
     def _release(self, layer: Transform) -> Release | None:
         return layer.release(self.select.sampling_rate or 1.0)
@@ -96,6 +104,17 @@ class Algorithm(Component):
                     f"transforms: {after.kind} after {before.kind} cannot feed back what it loses; "
                     f"set {after.kind}'s error_feedback to false"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _records_are_told_of_by_noise_alone(self) -> Self:
+        if self.local.dp_sgd is None:
+            return self
+        if self.release is not None:
+            raise ValueError("only one of local.dp_sgd and the transforms may add noise: it is counted by one unit")
+        if self.rule.needs_loss or self.select.asks_losses:
+            kind = self.rule.kind if self.rule.needs_loss else self.select.kind
+            raise ValueError(f"{kind} asks clients for losses, which dp_sgd does not noise; choose another")
         return self
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from federated.component import Component
 from federated.dp_sgd import DpSgd
 from federated.local_optimizers import AnyLocalOptimizer, Sgd
+from federated.privacy.releases import Release
 from federated.schedules import AnySchedule, Constant
 from federated.work import AnyWork, Asked, Same
 
@@ -49,6 +50,16 @@ class LocalTraining(Component):
         if self.dp_sgd is not None and (self.dp_sgd.most or math.inf) < (self.batch_size or 0):
             raise ValueError(f"dp_sgd.most must be at least batch_size, got {self.dp_sgd.most} and {self.batch_size}")
         return self
+
+    def release(self, rows: int) -> Release:
+        """What one step of ``dp_sgd`` costs a record of a client with so many rows.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if self.dp_sgd is None:
+            raise ValueError("without dp_sgd no step is private")
+        return self.dp_sgd.release(self.batch(rows), rows)
 
     def batch(self, rows: int) -> int:
         """The size of a batch for a client with so many rows."""

@@ -95,8 +95,9 @@ def select(
 
     rows = {name: len(client.train) for name, client in clients.items()}
     pool = Pool(rows, {name: client.card for name, client in clients.items()}, losses)
-    # Who knows the cohort of a round with noise knows more than is counted.
-    rng = secret_generator() if algorithm.secret else generator(algorithm.seed, round, "select")
+    # Who knows the cohort of a round that hides clients knows more than is counted.
+    hidden = algorithm.secret and algorithm.unit == "client"
+    rng = secret_generator() if hidden else generator(algorithm.seed, round, "select")
     return algorithm.select.select(round, pool, rng)
 
 
@@ -167,11 +168,16 @@ def _blame(
     raise error  # one that the stage leaves as it is
 
 
+def steps_of(algorithm: Algorithm, round: int, client: Client) -> int:
+    """The steps that a client takes in a round."""
+    rng = generator(algorithm.seed, round, "work", client.name)
+    return algorithm.local.done(client.name, len(client.train), rng)
+
+
 def _terms(algorithm: Algorithm, sent: Broadcast, client: Client, memory: Vector | None) -> Terms:
     local, correction = algorithm.local, algorithm.correction
-    rng = generator(algorithm.seed, sent.round, "work", client.name)
     return Terms(
-        steps=local.done(client.name, len(client.train), rng),
+        steps=steps_of(algorithm, sent.round, client),
         factor=local.schedule.factor(sent.round),
         linear=None if memory is None else correction.linear(sent.extra, memory),
         proximal=correction.proximal,

@@ -41,6 +41,11 @@ class Scaling(Component, ABC):
         return {}
 
     @property
+    def fitted(self) -> bool:
+        """Whether numbers are found from rows at all."""
+        return False
+
+    @property
     def reveals(self) -> bool:
         """Whether numbers found from all clients' rows become part of the model."""
         return False
@@ -102,6 +107,10 @@ partition does not keep to the data's clients, by those of all | leaves it to ca
 
     def fit_each(self, clients: Mapping[str, Split]) -> dict[str, Affine]:
         return {name: self.fit([split]) for name, split in clients.items()} if self.per == "client" else {}
+
+    @property
+    def fitted(self) -> bool:
+        return True
 
     @property
     def reveals(self) -> bool:

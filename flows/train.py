@@ -151,7 +151,7 @@ def _commit(course: Course, registering: Registration) -> None:
 
 
 def _run_round(training: Training, course: Course) -> None:
-    course.hold(*play(training, course.state, course.memories, _AS_TASKS))
+    course.hold(*play(training, course.state, course.memories, _AS_TASKS, course.admit))
 
 
 def _run_block(training: Training, course: Course) -> None:

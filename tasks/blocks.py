@@ -52,7 +52,7 @@ def _run(training: Training, span: Span, course: Course, threads: ThreadPoolExec
         evaluate=evaluate_model.fn,
     )
     while course.state.round < span.last and course.enter() is None:
-        played = play(training, course.state, course.memories, stages)
+        played = play(training, course.state, course.memories, stages, course.admit)
         if training.cancelled.is_set():  # some clients may be missing from the round
             raise KeyboardInterrupt
         course.hold(*played)

@@ -14,14 +14,16 @@ from configs import environment
 from federated.component import Metrics
 from federated.errors import InputError
 from federated.rounds import Memories, ServerState, initial_state
+from federated.selectors import Selection
 from federated.stopping import StopReason
 from tasks.identity import Identity, digest_of_code, identify_training
 from tasks.journal import Journal
 from tasks.ledger import BudgetExceeded
+from tasks.ledgers import spending
 from tasks.records import Committed
 from tasks.run_keys import require_run_key
 from tasks.signing import signer
-from tasks.spending import Spending, spending
+from tasks.spending import Spending
 from tasks.starting import Start, starting_point
 from tasks.summary import Summary
 from tasks.training import Evaluated, RoundReport, Training
@@ -153,12 +155,16 @@ class Course:
         reason = self.stop_reason()
         if reason is None and self._spending is not None:
             try:
-                self._spending.reserve(self.state.round + 1)
+                self._spending.enter(self.state.round + 1)
             except BudgetExceeded:
                 if not self.reports:
                     raise
                 return "privacy budget"
         return reason
+
+    def admit(self, round: int, selection: Selection) -> Selection:
+        """Who of a selection takes part: those that can pay."""
+        return selection if self._spending is None else self._spending.admit(round, selection)
 
     def conclude(self, found: Evaluated) -> None:
         """The final model is measured, whose round was not: its numbers become those of the last report."""
@@ -214,7 +220,7 @@ def begin_or_go_on(training: Training, journal: Journal, accept_change: bool, st
     identity = identify_training(training.plan, training.federation, journal.signer)
     course = Course(training, journal, identity, started)
     if journal.is_new:
-        course.pays(spending(training.plan, journal.run_key, journal.signer))
+        course.pays(spending(training, journal.run_key, journal.signer))
         course.begin(starting_point(training.plan, training.engine))
         return course
     changes = journal.check_identity(identity, accept_change)
@@ -222,5 +228,5 @@ def begin_or_go_on(training: Training, journal: Journal, accept_change: bool, st
     if finished is not None and not changes:
         return Summary.model_validate_json(finished)
     course.go_on(training, changes)
-    course.pays(spending(training.plan, journal.run_key, journal.signer))
+    course.pays(spending(training, journal.run_key, journal.signer))
     return course

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import Field, TypeAdapter
 
 from federated.component import Component
 from federated.errors import InputError, TrainingError
 from federated.privacy.accounting import RELATION, Epsilon, SelfComposed, affordable, epsilon, tight
-from federated.privacy.releases import AnyRelease, Release
+from federated.privacy.releases import AnyRelease, Release, Unit
 from tasks.signed_log import LedgerError, SignedLog
 from tasks.signing import Signer, Trusted
 
@@ -26,19 +26,20 @@ class Terms(Component):
     """Whose privacy a ledger counts, and in what. Only the budget can change later, by ``amend``."""
 
     population: str = Field(min_length=1)
-    unit: Literal["client", "record"]
+    unit: Unit
     delta: float = Field(gt=0, lt=1)
     budget: float | None = Field(default=None, gt=0, description="largest epsilon; null: counted without a limit")
 
 
 class Grant(NamedTuple):
-    """A release that is paid for; ``number`` is its entry's."""
+    """So many releases that are paid for; ``number`` is their entry's."""
 
     number: int
     release: Release
     run: str
     round: int
     attempt: int
+    times: int
 
 
 class Statement(NamedTuple):
@@ -112,8 +113,8 @@ class PrivacyLedger(SignedLog):
         with self._transaction():
             return epsilon([*self._so_far(), SelfComposed(release, times)], self.terms.delta)
 
-    def reserve(self, release: Release, run: str, round: int, attempt: int = 1) -> Grant:
-        """Pays for a release, before it is made.
+    def reserve(self, release: Release, run: str, round: int, attempt: int = 1, times: int = 1) -> Grant:
+        """Pays for a release, or so many of them, before any is made.
 
         Raises:
             BudgetExceeded: it would cost more than is left.
@@ -122,10 +123,10 @@ class PrivacyLedger(SignedLog):
         with self._transaction() as database:
             if (run, round, attempt) in self._paid:
                 raise LedgerError(f"{self._path}: attempt {attempt} of round {round} of {run} is paid for already")
-            if not self._fits(release):
-                raise BudgetExceeded(self._exceeded(release))
-            said = {"what": "reserved", "release": release.model_dump(), "run": run, "round": round, "attempt": attempt}
-            self._append(database, said)
+            if not self._fits(SelfComposed(release, times)):
+                raise BudgetExceeded(self._exceeded(SelfComposed(release, times)))
+            what = {"what": "reserved", "release": release.model_dump(), "times": times}
+            self._append(database, what | {"run": run, "round": round, "attempt": attempt})
             return self._open[self._entries - 1]
 
     def commit(self, grant: Grant, actual: Release) -> None:
@@ -153,12 +154,12 @@ class PrivacyLedger(SignedLog):
         with self._transaction():
             return max(self._left(release, self.terms.budget), 0)
 
-    def outlook(self, release: Release) -> Outlook:
-        """Where the budget stands, for one who makes this release again and again."""
+    def outlook(self, release: Release, times: int = 1) -> Outlook:
+        """Where the budget stands, for one who makes so many of this release again and again."""
         with self._transaction():
-            spent, budget = self._so_far(), self.terms.budget
-            now, after = (tight([*spent, SelfComposed(release, more)], self.terms.delta) for more in (0, 1))
-            return Outlook(now, after, None if budget is None else max(self._left(release, budget), 0))
+            budget = self.terms.budget
+            now, after = self._with(SelfComposed(release, 0)), self._with(SelfComposed(release, times))
+            return Outlook(now, after, None if budget is None else max(self._left(release, budget), 0) // times)
 
     @property
     def end(self) -> tuple[int, str]:
@@ -178,13 +179,26 @@ class PrivacyLedger(SignedLog):
             trainings = tuple(sorted({run for run, _, _ in self._paid}))
             return Statement(self.terms, cost, tuple(runs), trainings, self._entries, self._head)
 
-    def _fits(self, release: Release) -> bool:
+    def fits(self, more: SelfComposed) -> bool:
+        """Whether so much more is within the budget. Spends nothing."""
+        with self._transaction():
+            return self._fits(more)
+
+    def spent(self) -> float:
+        """ε so far, by the accountant that the budget goes by."""
+        with self._transaction():
+            return tight(self._so_far(), self.terms.delta)
+
+    def _fits(self, more: SelfComposed) -> bool:
         budget = self.terms.budget
         if budget is None:
             return True
-        if self._counted is not None and self._counted[0] == self._beside(release):
-            return self._left(release, budget) > 0
-        return tight([*self._so_far(), SelfComposed(release, 1)], self.terms.delta) <= budget
+        if self._counted is not None and self._counted[0] == self._beside(more.release):
+            return self._left(more.release, budget) >= more.times
+        return self._with(more) <= budget
+
+    def _with(self, more: SelfComposed) -> float:
+        return tight([*self._so_far(), more], self.terms.delta)
 
     def _left(self, release: Release, budget: float) -> int:
         """Counted once for what else was spent; each release then takes one of them."""
@@ -199,8 +213,8 @@ class PrivacyLedger(SignedLog):
     def _so_far(self) -> list[SelfComposed]:
         return [SelfComposed(release, times) for release, times in self._spent.items() if times]
 
-    def _exceeded(self, release: Release) -> str:
-        spent, after = (tight([*self._so_far(), SelfComposed(release, more)], self.terms.delta) for more in (0, 1))
+    def _exceeded(self, more: SelfComposed) -> str:
+        spent, after = tight(self._so_far(), self.terms.delta), self._with(more)
         return (
             f"privacy budget of {self.terms.population}: epsilon {spent:.4g} is spent, the next round would make it "
             f"{after:.4g}, more than {self.terms.budget:g} "
@@ -227,14 +241,15 @@ class PrivacyLedger(SignedLog):
             self._counted = None
         elif what == "reserved":
             release = _RELEASE.validate_python(said["release"])
-            self._open[number] = Grant(number, release, said["run"], said["round"], said["attempt"])
+            grant = Grant(number, release, said["run"], said["round"], said["attempt"], said["times"])
+            self._open[number] = grant
             self._paid.add((said["run"], said["round"], said["attempt"]))
-            self._spent[release] += 1
+            self._spent[release] += grant.times
         else:
             grant = self._open.pop(said["grant"])
-            self._spent[grant.release] -= 1
+            self._spent[grant.release] -= grant.times
             if what == "committed":
-                self._spent[_RELEASE.validate_python(said["release"])] += 1
+                self._spent[_RELEASE.validate_python(said["release"])] += grant.times
 
     def _require(self, terms: Terms) -> None:
         found, asked = self.terms.model_dump(), terms.model_dump()

@@ -24,6 +24,10 @@ Shard = Sealed[dict[str, Memory]]
 _NAMED = 200  # eligible clients that a record names
 
 
+Admit = Callable[[int, Selection], Selection]
+"""Who of the selection of a round takes part."""
+
+
 class Promised(Protocol):
     """A shard under way."""
 
@@ -50,11 +54,11 @@ class Stages(NamedTuple):
     evaluate: Callable[[Training, At, Vector], Sealed[Evaluated]]
 
 
-def play(training: Training, state: ServerState, memories: Memories, stages: Stages) -> Played:
-    """The round after ``state``; ``memories`` is what clients have kept of earlier ones."""
+def play(training: Training, state: ServerState, memories: Memories, stages: Stages, admit: Admit) -> Played:
+    """The round after ``state``; ``memories`` is what clients have kept of earlier ones. Some may not be admitted."""
     at, watch = At(training.plan.name, state.round + 1), Stopwatch()
     with stage(at.round, "selection"):
-        selection = stages.select(training, at, state.params).value
+        selection = admit(at.round, stages.select(training, at, state.params).value)
     watch.lap("select")
     if len(selection.cohort) < training.plan.needed:
         worked = _Worked(abandon(state), {}, (), (), {"cohort": 0.0, "left_out": 0.0, "abandoned": 1.0})

@@ -147,16 +147,25 @@ class _Past:
 
     def _drawn(self, number: int, machine: _Machine) -> _Drawn | None:
         """What chance decided in a round, where nobody can draw it again."""
-        if not machine.algorithm.secret:
+        algorithm, record = machine.algorithm, self._records[number]
+        if algorithm.unit is None:
             return None
-        arrays, record = self._arrays(number), self._records[number]
+        cohort = RoundReport.from_json(number, record["report"]).cohort
+        selection = Selection(cohort, cohort, {})
+        if not algorithm.secret:
+            return _Drawn(selection, machine.start.transforms)
+        if algorithm.unit == "record":
+            raise InputError(
+                f"round {number}: clients draw noise that nobody can draw again, and what they sent is not kept; "
+                "roundhouse verify says whether the version is what was registered"
+            )
+        arrays = self._arrays(number)
         if arrays is None:
             raise InputError(
                 f"round {number}: retention has removed what it released, and noise cannot be drawn again; replay a "
                 "version with weights, after one with weights"
             )
-        cohort = RoundReport.from_json(number, record["report"]).cohort
-        return _Drawn(Selection(cohort, cohort, {}), unpack(record["state"], arrays, machine.start).transforms)
+        return _Drawn(selection, unpack(record["state"], arrays, machine.start).transforms)
 
     def _arrays(self, number: int) -> Arrays | None:
         """The state after a round; None where it is no version, or one without weights."""

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from configs import environment
-from configs.plan import Plan
-from configs.privacy import meaning
 from federated.component import Metrics
 from federated.privacy.releases import Release
-from tasks.ledger import Grant, Outlook, PrivacyLedger, Terms
+from federated.selectors import Selection
+from tasks.ledger import Grant, Outlook, PrivacyLedger
 from tasks.signed_log import LedgerError
-from tasks.signing import Signer, trusted_keys
 
 
 class Spent(NamedTuple):
@@ -30,8 +27,25 @@ class _Begun(NamedTuple):
     outlook: Future[Outlook]
 
 
-class Spending:
-    """One training's part in the ledger of its population. A simulation has a ledger of its own: nobody real pays.
+class Spending(Protocol):
+    """What a training pays, round by round: enter, admit, commit."""
+
+    def enter(self, round: int) -> None:
+        """Before a round, of which nothing is known yet; once more changes nothing.
+
+        Raises:
+            BudgetExceeded: it cannot be paid for.
+        """
+
+    def admit(self, round: int, selection: Selection) -> Selection:
+        """Who of a selection takes part."""
+
+    def commit(self) -> Spent:
+        """The round is over."""
+
+
+class ClientSpending:
+    """One training's part in the ledger of its population.
 
     Noise that a seed repeats is paid for once, however often its round is computed.
     """
@@ -42,7 +56,7 @@ class Spending:
         self._begun: _Begun | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="accountant")
 
-    def reserve(self, round: int) -> None:
+    def enter(self, round: int) -> None:
         """Pays for a round; not again where that was done and the round was not made.
 
         Raises:
@@ -56,6 +70,10 @@ class Spending:
         # Counted beside the training of the round.
         self._begun = _Begun(round, grant, self._thread.submit(self._ledger.outlook, self._release))
 
+    def admit(self, round: int, selection: Selection) -> Selection:
+        """Everybody: all have paid."""
+        return selection
+
     def commit(self) -> Spent:
         """The noise of the round that is paid for is out."""
         if self._begun is None:
@@ -64,7 +82,7 @@ class Spending:
         outlook = begun.outlook.result()
         if begun.grant is not None:
             self._ledger.commit(begun.grant, self._release)
-        return Spent(_numbers(outlook), self._said(outlook))
+        return Spent(numbers_of(outlook), self._said(outlook))
 
     def _said(self, outlook: Outlook) -> dict[str, Any]:
         entries, head = self._ledger.end
@@ -72,22 +90,7 @@ class Spending:
         return self._ledger.terms.model_dump() | said | {"entries": entries, "head": head}
 
 
-def _numbers(outlook: Outlook) -> Metrics:
+def numbers_of(outlook: Outlook) -> Metrics:
+    """For MLflow."""
     left = {} if outlook.remaining is None else {"privacy_rounds_left": float(outlook.remaining)}
     return {"epsilon": outlook.epsilon, "epsilon_next": outlook.after_next} | left
-
-
-def spending(plan: Plan, run_key: str, signer: Signer) -> Spending | None:
-    """What a training pays into, which it opens or begins; None where nothing adds noise.
-
-    Raises:
-        InputError: it was begun on other terms.
-        LedgerError: it was changed.
-    """
-    algorithm, privacy = plan.algorithm, plan.privacy
-    if algorithm.release is None or privacy is None:
-        return None
-    run, terms = f"{plan.name}-{run_key}", Terms(unit="client", **privacy.model_dump())
-    path = environment.privacy_ledger(run if plan.simulation else terms.population, simulated=plan.simulation)
-    ledger = PrivacyLedger(path, terms, signer, trusted_keys())
-    return Spending(run, algorithm.release, ledger, repeats=not algorithm.secret, means=meaning(plan))

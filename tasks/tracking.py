@@ -204,7 +204,7 @@ def open_run(plan: Plan, run_key: str, flow_run_id: str) -> TrackedRun:
     tags = {FLOW_RUN: flow_run_id, "plan_sha256": plan.digest(), **_git_commit()}
     if plan.simulation:
         tags["simulation"] = "true"
-    if plan.algorithm.release is not None:
+    if plan.algorithm.unit is not None:
         tags["noise"] = "from the operating system" if plan.algorithm.secret else "from the seed: a simulation"
     with storing("a new run"):
         client = connect()

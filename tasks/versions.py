@@ -253,11 +253,12 @@ def tags_of(committed: Committed, run_id: str, parent: str | None) -> dict[str, 
 
 
 def _privacy_tags(said: dict[str, Any]) -> dict[str, str]:
+    ledgers = said["ledgers"].values() if "ledgers" in said else [said]
     return {
         "epsilon": f"{said['epsilon']:.6g}",
         "epsilon_means": said["means"],
         "privacy_population": said["population"],
-        "privacy_ledger": f"{said['entries']} entries, the last is {said['head']}",
+        "privacy_ledger": ", ".join(f"{ledger['entries']} entries to {ledger['head'][:16]}" for ledger in ledgers),
     }
 
 

@@ -10,10 +10,13 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from federated.errors import PlanError
 from federated.privacy.releases import Release
+
+if TYPE_CHECKING:
+    from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
 
 RELATION = "add_or_remove_one"
 """How neighbouring data differ."""
@@ -107,12 +110,14 @@ def tight(spent: Sequence[SelfComposed], delta: float) -> float:
     """The best ε alone, without its cross-check."""
     runs = tuple(merged(spent))
     found = _counted("pld", runs, delta)
-    return _quick(runs, delta) if found is None else found
+    if found is None:
+        found = _counted("rdp", runs, delta)
+    return math.inf if found is None else found
 
 
 def _quick(spent: Sequence[SelfComposed], delta: float) -> float:
-    """By Rényi divergences alone, which overstate; infinite for what they do not know."""
-    found = _counted("rdp", tuple(merged(spent)), delta)
+    """By Rényi divergences alone, which overstate, of what resembles it: to begin a search with."""
+    found = _counted("rdp", tuple(merged(SelfComposed(run.release.resembling(), run.times) for run in spent)), delta)
     return math.inf if found is None else found
 
 
@@ -144,15 +149,14 @@ def _counted(by: Literal["pld", "rdp"], runs: tuple[SelfComposed, ...], delta: f
 
 
 def _by_losses(runs: Sequence[SelfComposed], delta: float) -> float | None:
-    from dp_accounting.pld.privacy_loss_distribution import identity
-
-    composed = identity()
+    interval = max((release.interval for release, _ in runs), default=0.0)
+    composed: PrivacyLossDistribution | None = None
     for release, times in runs:
-        losses = release.losses(times)
+        losses = release.losses(times, interval)
         if losses is None:
             return None
-        composed = losses if len(runs) == 1 else composed.compose(losses)
-    return float(composed.get_epsilon_for_delta(delta))
+        composed = losses if composed is None else composed.compose(losses)
+    return 0.0 if composed is None else float(composed.get_epsilon_for_delta(delta))
 
 
 def _by_divergences(runs: Sequence[SelfComposed], delta: float) -> float | None:

@@ -25,6 +25,10 @@ class PowerOfChoice(Selector):
     cohort: int = Field(ge=1, description="clients a round")
     candidates: int = Field(ge=1, description="clients that score the model before the round")
 
+    @property
+    def asks_losses(self) -> bool:
+        return True
+
     @model_validator(mode="after")
     def _some_to_choose_from(self) -> Self:
         if self.candidates < self.cohort:

@@ -54,6 +54,11 @@ class Selector(Component, ABC):
         """The probability with which each client takes part, by itself, as privacy is counted; None: it is not so."""
         return None
 
+    @property
+    def asks_losses(self) -> bool:
+        """Whether clients tell it their losses."""
+        return False
+
     def check(self, cards: Mapping[str, Card]) -> None:
         """That the clients' cards, by name, say what it needs to know.
 

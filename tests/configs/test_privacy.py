@@ -30,7 +30,7 @@ def noised(*overrides: str) -> Plan:
 REFUSED = [
     (["privacy=null"], "privacy: the plan adds noise, and nobody counts what it costs; set privacy to"),
     (["algorithm.transforms=[]"], "privacy: nothing in the plan adds noise, so there is nothing to count"),
-    ([SEEDED], "algorithm.transforms: whoever knows the seed can take seeded noise away again; set seeded: false"),
+    ([SEEDED], "algorithm: whoever knows the seed can take seeded noise away again; set seeded: false"),
     (["commit_every=2"], "commit_every: noise that cannot be drawn again is kept with every round; set commit_every"),
     (["quorum=2"], "quorum: to break a round off would tell how many clients were in it"),
     (["scaling={kind: standardize}"], "scaling.standardize: the model would carry numbers found from all clients'"),

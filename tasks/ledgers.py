@@ -1,0 +1,43 @@
+"""Which ledgers a training pays into."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from configs import environment
+from configs.privacy import meaning
+from tasks.ledger import PrivacyLedger, Terms
+from tasks.record_spending import RecordSpending
+from tasks.signing import Signer, trusted_keys
+from tasks.spending import ClientSpending, Spending
+from tasks.training import Training
+
+
+def spending(training: Training, run_key: str, signer: Signer) -> Spending | None:
+    """What a training pays into; None where nothing adds noise.
+
+    A simulation pays into ledgers of its own: nobody real is told of.
+
+    Raises:
+        InputError: a ledger was begun on other terms.
+        LedgerError: it was changed.
+    """
+    plan = training.plan
+    algorithm, privacy = plan.algorithm, plan.privacy
+    if privacy is None or algorithm.unit is None:
+        return None
+    run, terms = f"{plan.name}-{run_key}", Terms(unit=algorithm.unit, **privacy.model_dump())
+    whose = run if plan.simulation else terms.population
+
+    def ledger(name: str, terms: Terms) -> PrivacyLedger:
+        return PrivacyLedger(environment.privacy_ledger(name, plan.simulation), terms, signer, trusted_keys())
+
+    if algorithm.release is not None:
+        repeats = not algorithm.secret
+        return ClientSpending(run, algorithm.release, ledger(whose, terms), repeats=repeats, means=meaning(plan))
+
+    def of_client(name: str) -> PrivacyLedger:
+        own = terms.model_copy(update={"population": f"{terms.population}/{name}"})
+        return ledger(f"{whose}/{quote(name, safe='')}", own)
+
+    return RecordSpending(plan, run, training.federation.clients, of_client)
