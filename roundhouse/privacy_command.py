@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote, unquote
 
 import typer
 
@@ -16,31 +17,15 @@ from federated.errors import InputError
 from roundhouse.command import DebugOption, JsonOption, SetOption, command
 
 if TYPE_CHECKING:
-    from federated.privacy.accounting import Epsilon, SelfComposed
+    from federated.privacy.accounting import Epsilon
     from federated.privacy.calculator import Answer
+    from roundhouse.forecast import Forecast
     from tasks.ledger import PrivacyLedger, Statement
 
 app = typer.Typer()
 
 _DELTA = 1e-5
-
-
-class Forecast(NamedTuple):
-    """What a plan's rounds cost its population, after ``spent`` rounds that it has paid for.
-
-    ``within`` is how many of them the plan's budget pays for.
-    """
-
-    answer: Answer
-    population: str
-    spent: int
-    budget: float | None
-    within: int
-
-    def as_json(self) -> dict[str, Any]:
-        """As plain values."""
-        whose = {"unit": "client", "population": self.population, "spent_before": self.spent}
-        return self.answer.as_json() | whose | {"plan_budget": self.budget, "rounds_within": self.within}
+_NAMED = 10  # clients that a message names
 
 
 @app.command()
@@ -74,7 +59,7 @@ def privacy(
             found = _answer(mechanism, limits)
         elif _is_plan(subject):
             _refuse(mechanism | {"--set-budget": set_budget}, "the plan says it; change that by --set")
-            found = _forecast(load_plan(subject, overrides), limits)
+            found = _forecast(load_plan(subject, overrides), target_epsilon, budget)
         else:
             _refuse(mechanism | limits | {"--set": overrides or None}, "is no question to a ledger")
             found = _statement(subject, set_budget)
@@ -115,46 +100,31 @@ def _answer(mechanism: dict[str, Any], limits: dict[str, Any]) -> Answer:
     )
 
 
-def _forecast(plan: Plan, limits: dict[str, float | None]) -> Forecast:
-    from federated.privacy.accounting import affordable
-    from federated.privacy.calculator import answer
+def _forecast(plan: Plan, target: float | None, budget: float | None) -> Forecast:
+    from roundhouse.forecast import forecast
 
-    release, privacy = plan.algorithm.release, plan.privacy
-    if release is None or privacy is None:
-        raise InputError(f"{plan.name}: nothing in the plan adds noise, so there is no privacy to count")
-    target, budget = limits["--target-epsilon"], limits["--budget"]
-    spent = _spent(plan, privacy.population)
-    found = answer(
-        plan.algorithm.select.sampling_rate or 1.0,
-        privacy.delta,
-        release.noise_multiplier if target is None else None,
-        plan.rounds if budget is None else None,
-        target,
-        budget,
-        spent,
-    )
-    within = found.rounds
-    if privacy.budget is not None and found.epsilon.best > privacy.budget:
-        asked = release.model_copy(update={"noise_multiplier": found.noise_multiplier})
-        within = affordable(asked, privacy.budget, privacy.delta, spent)
-    return Forecast(found, privacy.population, sum(run.times for run in spent), privacy.budget, within)
-
-
-def _spent(plan: Plan, population: str) -> tuple[SelfComposed, ...]:
-    """What the population has paid; a simulation begins with nothing."""
-    path = environment.privacy_ledger(population)
-    return _ledger(path).statement().spent if path.exists() and not plan.simulation else ()
+    return forecast(plan, target, budget)
 
 
 def _statement(subject: str, budget: float | None) -> Statement:
-    path = environment.privacy_ledger(subject)
+    path = environment.privacy_ledger(quote(subject))
     if not path.exists() and not (path := Path(subject)).is_file():
-        folder = environment.privacy_ledger(subject).parent
-        raise InputError(f"there is no plan {subject}, and no privacy ledger {subject} in {folder}")
+        raise InputError(_no_ledger(subject))
     ledger = _ledger(path)
     if budget is not None:
         ledger.amend(budget)
     return ledger.statement()
+
+
+def _no_ledger(subject: str) -> str:
+    folder = environment.privacy_ledger(subject).parent
+    clients = sorted(unquote(path.stem) for path in (folder / subject).glob("*.db"))
+    if clients:
+        more = " …" if len(clients) > _NAMED else ""
+        return f"{subject}: its clients have ledgers of their own; name one: {subject}/{clients[0]}" + (
+            f" (or {', '.join(clients[1:_NAMED])}{more})" if len(clients) > 1 else ""
+        )
+    return f"there is no plan {subject}, and no privacy ledger {subject} in {folder}"
 
 
 def _ledger(path: Path) -> PrivacyLedger:
@@ -167,16 +137,26 @@ def _ledger(path: Path) -> PrivacyLedger:
 def _described(found: Forecast | Answer | Statement) -> Iterator[tuple[str, str]]:
     """An ε never stands without its unit, δ, neighbours and sampling."""
     from federated.privacy.calculator import Answer
+    from roundhouse.forecast import Forecast
 
     if isinstance(found, Forecast):
-        yield "population", found.population + (f", {found.spent:,} rounds spent before" if found.spent else "")
-        yield from _of_rounds(found.answer, "client")
-        if found.within < found.answer.rounds:
-            yield "the plan's budget", f"{found.budget:g}: it ends the training after {found.within:,} rounds"
+        yield from _of_plan(found)
     elif isinstance(found, Answer):
         yield from _of_rounds(found, "unit")
     else:
         yield from _of_ledger(found)
+
+
+def _of_plan(found: Forecast) -> Iterator[tuple[str, str]]:
+    spent = sum(run.times for run in found.payer.spent)
+    most = ", which pays most" if found.unit == "record" else ""
+    yield "population", found.payer.population + most + (f", {spent:,} releases spent before" if spent else "")
+    yield from _of_rounds(found.answer, found.unit)
+    if found.unit == "record":
+        yield "steps a round", f"{found.payer.times:,}, where it takes part in every round"
+    if found.within < found.answer.rounds:
+        ends = "ends the training" if found.unit == "client" else "keeps it out"
+        yield "the plan's budget", f"{found.budget:g}: it {ends} after {found.within:,} rounds"
 
 
 def _of_rounds(found: Answer, unit: str) -> Iterator[tuple[str, str]]:

@@ -99,7 +99,8 @@ def calibrated(
     by_rdp = _last(partial(exceeds, _quick))
     parts = _last(partial(exceeds, tight), likely=by_rdp * 7 // 8) + 1
     if parts > _MOST:
-        raise PlanError(f"no noise is enough for epsilon {target:g} after {count:,} rounds at delta {delta:g}")
+        before = f"; {tight(spent, delta):.4g} is spent already" if spent else ""
+        raise PlanError(f"no noise is enough for epsilon {target:g} after {count:,} rounds at delta {delta:g}{before}")
     return parts * _PART
 
 

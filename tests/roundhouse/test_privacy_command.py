@@ -132,6 +132,45 @@ def test_what_a_population_has_spent_counts_in_a_plans_forecast(home: Path) -> N
     assert asked(home, str(plan), "--set", "rounds=10", "--set", "simulation=true")["spent_before"] == 0
 
 
+RECORDS = """
+name: silos
+data: {kind: digits}
+partition: {kind: shares, shares: [3, 1]}
+scaling: {kind: divide, by: 16}
+model: {kind: logistic}
+rounds: 5
+privacy: {population: silos, delta: 1.0e-4, budget: 2}
+algorithm:
+  local: {epochs: 1, batch_size: 32, dp_sgd: {norm: 1.0, noise_multiplier: 1.0}}
+"""
+
+
+def test_where_records_are_hidden_the_client_is_named_that_pays_most(home: Path) -> None:
+    plan = home / "silos.yaml"
+    plan.write_text(RECORDS)
+    lines = dict(line.split("  ", 1) for line in roundhouse(home, "privacy", str(plan)).stdout.splitlines())
+    assert lines["population"].strip() == "silos/client-1, which pays most"
+    assert lines["neighbours differ in"].strip() == "one record, added or removed"
+    assert lines["steps a round"].strip() == "9, where it takes part in every round"
+    assert lines["the plan's budget"].strip().startswith("2: it keeps it out after ")
+    found = asked(home, str(plan), "--target-epsilon", "2")
+    assert 1.9 < found["epsilon"]["pld"] <= 2.0
+    again = asked(home, str(plan), "--set", f"algorithm.local.dp_sgd.noise_multiplier={found['noise_multiplier']}")
+    assert again["epsilon"]["pld"] == pytest.approx(found["epsilon"]["pld"])
+    assert again["rounds_within"] == 5
+    assert asked(home, str(plan), "--budget", "2")["rounds"] == asked(home, str(plan))["rounds_within"] < 5
+
+
+def test_a_population_of_clients_with_ledgers_names_them(home: Path) -> None:
+    for client in ("north", "west%20coast"):
+        terms = Terms(population="sites", unit="record", delta=1e-5, budget=5.0)
+        PrivacyLedger(home / "privacy" / "sites" / f"{client}.db", terms, signer())
+    done = roundhouse(home, "privacy", "sites")
+    assert done.returncode == 2
+    assert "sites: its clients have ledgers of their own; name one: sites/north (or west coast)" in done.stderr
+    assert asked(home, "sites/west coast")["unit"] == "record"
+
+
 def test_a_ledger_gets_another_budget(home: Path) -> None:
     path = home / "privacy" / "wards.db"
     PrivacyLedger(path, Terms(population="wards", unit="client", delta=1e-5, budget=5.0), signer())
