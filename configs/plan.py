@@ -215,6 +215,8 @@ class Plan(Component):
         if self.privacy is None:
             undecisive = undecisive | {"privacy"}
         fields = self.model_dump(mode="json", exclude=undecisive)
+        if self.algorithm.local.dp_sgd is None:
+            del fields["algorithm"]["local"]["dp_sgd"]
         decisive = json.dumps(fields, sort_keys=True)
         return hashlib.sha256(decisive.encode()).hexdigest()
 

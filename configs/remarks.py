@@ -22,7 +22,9 @@ def remarks(plan: Plan, federation: Federation) -> list[str]:
 def _one_class(federation: Federation) -> Iterator[str]:
     if federation.labels is None:
         return
-    names = [name for name, client in federation.clients.items() if len(np.unique(client.train.y)) == 1]
+    enough = len(federation.labels)  # of fewer rows chance may make one class
+    clients = federation.clients.items()
+    names = [name for name, one in clients if len(one.train) >= enough and len(np.unique(one.train.y)) == 1]
     if names:
         yield f"partition: training rows of one class only: {_listed(names, len(federation.clients))}"
 

@@ -40,6 +40,7 @@ DECISIVE = {
     "evaluate_every": ["evaluate_every=0", "evaluate_every=2"],
     "simulation": ["simulation=true"],
     "attacks": [],
+    "privacy": [],
     "algorithm": [
         "algorithm.seed=8",
         "algorithm.select.cohort=11",
@@ -101,8 +102,17 @@ def test_every_attack_gives_a_digest_of_its_own():
 
 def test_a_plan_that_simulates_nothing_has_the_digest_of_before_there_were_simulations():
     plan = load_plan("quickstart")
-    fields = plan.model_dump(mode="json", exclude={*NOT_DECISIVE, "simulation", "attacks"})
+    fields = plan.model_dump(mode="json", exclude={*NOT_DECISIVE, "simulation", "attacks", "privacy"})
+    assert fields["algorithm"]["local"].pop("dp_sgd") is None
     assert plan.digest() == hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def test_every_way_to_be_private_gives_a_digest_of_its_own():
+    private = ["baselines=false", "stop=null", "simulation=true", "privacy={population: a, delta: 0.001, budget: 3}"]
+    dp_sgd = "algorithm.local.dp_sgd={norm: 1, noise_multiplier: 2}"
+    changes = [[], ["privacy.budget=4"], ["privacy.population=b"], ["algorithm.local.dp_sgd.noise_multiplier=3"]]
+    digests = {digest(*private, dp_sgd, *change) for change in changes}
+    assert len(digests | {digest("simulation=true", "stop=null")}) == 1 + len(changes)
 
 
 def test_the_shipped_plans_have_digests_of_their_own():

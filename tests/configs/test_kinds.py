@@ -125,10 +125,12 @@ NAMED: dict[str, list[dict[str, Any]]] = {
         {"kind": "quantise", "bits": 4},
         {"kind": "rotate", "bits": 2},
         {"kind": "sign"},
+        {"kind": "central_gaussian", "norm": 1.0, "noise_multiplier": 2.0},
     ],
     "algorithm.rule": [
         {"kind": "mean"},
         {"kind": "weighted_mean"},
+        {"kind": "fixed_mean", "expected": 10.0, "cap": 50},
         {"kind": "fednova"},
         {"kind": "weighted_mean", "by": "quality"},
         {"kind": "weighted_mean", "weights": {"client-1": 2.0}},
@@ -169,6 +171,12 @@ FITTING = {
     "algorithm.correction": ["algorithm.transforms=[]"],
     "algorithm.rule": ["quorum=7"],
     "algorithm.rule.fltrust": ["holdout.root=0.05"],
+    "algorithm.transforms.0.central_gaussian": [
+        "baselines=false",
+        "privacy={population: people, delta: 1.0e-5, budget: null}",
+        "algorithm.select={kind: all}",
+        "algorithm.rule={kind: fixed_mean, expected: 20}",
+    ],
     "promotion.gates.0": ["promotion.gates=[{kind: schema}]"],
     "attacks.0": ["simulation=true", "attacks=[{kind: sign_flip, count: 1}]"],
 }

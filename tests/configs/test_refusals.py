@@ -42,14 +42,14 @@ UNKNOWN_KINDS = [
     (
         "algorithm.rule.kind=average",
         "algorithm.rule",
-        "'mean', 'weighted_mean', 'fednova', 'median', 'trimmed_mean', 'krum', 'multi_krum', 'bulyan', "
+        "'mean', 'weighted_mean', 'fixed_mean', 'fednova', 'median', 'trimmed_mean', 'krum', 'multi_krum', 'bulyan', "
         "'geometric_median', 'centered_clip', 'fltrust', 'norm_bounded_mean', 'qfedavg', 'custom'",
     ),
     ("algorithm.server.kind=adamw", "algorithm.server", "'sgd', 'momentum', 'adagrad', 'adam', 'yogi'"),
     (
         "algorithm.transforms.0.kind=cilp",
         "algorithm.transforms.0",
-        "'clip', 'clip_layers', 'clip_elements', 'top_k', 'random_k', 'quantise', 'rotate', 'sign'",
+        "'clip', 'clip_layers', 'clip_elements', 'top_k', 'random_k', 'quantise', 'rotate', 'sign', 'central_gaussian'",
     ),
     (
         "algorithm.local.optimizer.kind=sdg",
