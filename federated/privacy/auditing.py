@@ -1,0 +1,188 @@
+"""Lower bounds on epsilon, from what an attacker could tell of canaries: a claim below one of them is false.
+
+A canary is something that a fair coin puts into a training or leaves out; its score is what the attacker goes by, and
+is higher for those that were put in. Nothing here trusts the mechanism or its accountant.
+
+====================  ==========================================  ==========================
+bound                 holds if, given the coins,                  edge cases
+====================  ==========================================  ==========================
+``clopper_pearson``   scores do not depend on each other          nothing told apart: 0
+``one_run``           nothing: one training is enough             nothing told apart: 0
+====================  ==========================================  ==========================
+
+Guarantees: of an (ε, δ)-private mechanism, a bound exceeds ε with a probability of at most 1 - ``confidence``.
+A low bound proves nothing: a better attack may find more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+_HALVINGS = 60
+
+Floats = NDArray[np.float64]
+
+
+class Scored(NamedTuple):
+    """Scores of shape (canaries,), higher for what seems to be in, and what the coins said, of the same shape."""
+
+    scores: Floats
+    included: NDArray[np.bool_]
+
+
+def clopper_pearson(scored: Scored, delta: float, confidence: float = 0.95) -> float:
+    """ε from the rates of true and of false positives: log((TPR - δ) / FPR), both at their worst.
+
+    Positive is a score above the k-th highest of canaries that were left out, for k = 1, 2, 4, …. How often one that
+    was left out exceeds that is at most Clopper and Pearson's upper limit for k - 1 of them, whatever the scores'
+    distribution (Wilks 1941); those that were put in are counted, with their lower limit (Clopper and Pearson 1934).
+    The error is shared out among all k and both limits (Bonferroni): no score is needed to choose a threshold.
+
+    Raises:
+        ValueError: scores and coins do not match, a score is not finite, all coins fell alike, or ``delta`` or
+            ``confidence`` is no probability.
+    """
+    _check(scored, delta, confidence)
+    inside = np.sort(scored.scores[scored.included])
+    outside = np.sort(scored.scores[~scored.included])[::-1]
+    if not (inside.size and outside.size):
+        raise ValueError(f"expected canaries in and out, got {inside.size} in and {outside.size} out; draw more")
+    ranks = _doubling(outside.size)
+    error = (1 - confidence) / (2 * len(ranks))
+    return max(0.0, *(_by_rates(inside, outside, rank, delta, error) for rank in ranks))
+
+
+def _by_rates(inside: Floats, outside: Floats, rank: int, delta: float, error: float) -> float:
+    """``inside`` rises, ``outside`` falls."""
+    found = inside.size - int(np.searchsorted(inside, outside[rank - 1], side="right"))
+    true_positives = least_probability(found, inside.size, error)
+    false_positives = 1 - least_probability(outside.size - rank + 1, outside.size, error)
+    return math.log((true_positives - delta) / false_positives) if true_positives > delta else 0.0
+
+
+def one_run(scored: Scored, delta: float, confidence: float = 0.95) -> float:
+    """ε from how many guesses are right: half of them name the highest scores as put in, half the lowest as left out.
+
+    For 2, 4, 8, … guesses, which are bounded by ``guessed``; the error is shared out among them (Bonferroni). Canaries
+    between are abstained from.
+
+    Raises:
+        ValueError: scores and coins do not match, a score is not finite, there are fewer than two, or ``delta`` or
+            ``confidence`` is no probability.
+    """
+    _check(scored, delta, confidence)
+    canaries = scored.scores.size
+    if canaries < 2:
+        raise ValueError(f"expected 2 canaries or more, got {canaries}")
+    rising = scored.included[np.argsort(scored.scores, kind="stable")]
+    sides = _doubling(canaries // 2)
+    error = (1 - confidence) / len(sides)
+    right = [int(np.sum(~rising[:side]) + np.sum(rising[-side:])) for side in sides]
+    return max(guessed(canaries, 2 * side, hits, delta, error) for side, hits in zip(sides, right, strict=True))
+
+
+def guessed(canaries: int, guesses: int, right: int, delta: float, error: float) -> float:
+    """The largest ε at which so many right guesses are too unlikely; 0 where they are likely without any leak.
+
+    ``guesses`` of the ``canaries`` are guessed and ``right`` of those are right; ``error`` is the probability with
+    which the bound may be wrong. The number of guesses is not to depend on what is found. (Steinke, Nasr and Jagielski
+    2023, theorem 5.2 and appendix D.)
+
+    Raises:
+        ValueError: the numbers are not in order, or a probability is none.
+    """
+    if not 0 <= right <= guesses <= canaries:
+        raise ValueError(f"expected right <= guesses <= canaries, got {right}, {guesses} and {canaries}")
+    _check_probabilities(delta, error)
+
+    def unlikely(epsilon: float) -> bool:
+        return _likelihood(canaries, guesses, right, epsilon, delta) < error
+
+    high = 1.0
+    while unlikely(high):
+        high *= 2
+    return _last(unlikely, high)
+
+
+def _likelihood(canaries: int, guesses: int, right: int, epsilon: float, delta: float) -> float:
+    """At most the probability of as many right guesses, or more, under (ε, δ)-differential privacy.
+
+    Without δ, guesses are as good as coins that fall right with probability e^ε / (1 + e^ε). What δ adds is twice δ
+    for *every* canary, those abstained from too, times the steepest rise of the tail below ``right``.
+    """
+    correct = -math.log1p(math.exp(-epsilon))
+    chances = _binomial(guesses, correct, correct - epsilon)
+    below = np.cumsum(chances[:right][::-1])
+    steepest = float(np.max(below / np.arange(1, right + 1), initial=0.0))
+    return float(np.sum(chances[right:])) + 2 * canaries * delta * steepest
+
+
+def least_probability(successes: int, trials: int, error: float) -> float:
+    """The lower limit of a probability: the least at which so many successes, or more, are not too unlikely.
+
+    It is too high with a probability of at most ``error`` (Clopper and Pearson 1934, one-sided). The upper limit is 1
+    less the lower limit of failures.
+
+    Raises:
+        ValueError: the numbers are not in order, or ``error`` is no probability.
+    """
+    if not 0 <= successes <= trials or trials < 1:
+        raise ValueError(f"expected 0 <= successes <= trials and 1 trial or more, got {successes} of {trials}")
+    _check_probabilities(0.0, error)
+    if successes == 0:
+        return 0.0
+
+    def unlikely(chance: float) -> bool:
+        if not 0 < chance < 1:
+            return chance <= 0
+        return float(np.sum(_binomial(trials, math.log(chance), math.log1p(-chance))[successes:])) < error
+
+    return _last(unlikely, 1.0)
+
+
+def _binomial(trials: int, log_success: float, log_failure: float) -> Floats:
+    """Probabilities of 0, 1, …, ``trials`` successes."""
+    successes = np.arange(trials + 1)
+    logs: Floats = _log_choices(trials) + successes * log_success + (trials - successes) * log_failure
+    return np.exp(logs)
+
+
+@lru_cache(maxsize=64)
+def _log_choices(trials: int) -> Floats:
+    """The logarithm of how many ways there are to choose 0, 1, …, ``trials`` of them."""
+    factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, trials + 1)))])
+    choices: Floats = factorials[-1] - factorials - factorials[::-1]
+    return choices
+
+
+def _last(holds: Callable[[float], bool], high: float) -> float:
+    """The largest number of [0, ``high``] for which it holds, rounded down; 0 where for none."""
+    low = 0.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def _doubling(most: int) -> list[int]:
+    """1, 2, 4, … up to ``most``."""
+    return [2**power for power in range(most.bit_length())]
+
+
+def _check(scored: Scored, delta: float, confidence: float) -> None:
+    if scored.scores.ndim != 1 or scored.scores.shape != scored.included.shape:
+        raise ValueError(f"expected a coin a score, got shapes {scored.scores.shape} and {scored.included.shape}")
+    if not np.isfinite(scored.scores).all():
+        raise ValueError("expected finite scores, got NaN or infinity")
+    _check_probabilities(delta, 1 - confidence)
+
+
+def _check_probabilities(delta: float, error: float) -> None:
+    if not 0 <= delta < 1 or not 0 < error < 1:
+        raise ValueError(f"expected 0 <= delta < 1 and an error between 0 and 1, got {delta} and {error}")
