@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-_HALVINGS = 60
+_HALVINGS = 50
 
 Floats = NDArray[np.float64]
 
@@ -92,7 +92,7 @@ def guessed(canaries: int, guesses: int, right: int, delta: float, error: float)
 
     ``guesses`` of the ``canaries`` are guessed and ``right`` of those are right; ``error`` is the probability with
     which the bound may be wrong. The number of guesses is not to depend on what is found. (Steinke, Nasr and Jagielski
-    2023, theorem 5.2 and appendix D.)
+    2023, corollary 5.4 and appendix D.)
 
     Raises:
         ValueError: the numbers are not in order, or a probability is none.

@@ -48,7 +48,7 @@ class Canaries(NamedTuple):
 
 
 def draw(count: int, trainable: int, norm: float, rng: np.random.Generator) -> Canaries:
-    """Random canaries: orthogonal, so that none hides another's score (as Andrew et al. 2024 need 10⁵ numbers for).
+    """Random canaries: orthogonal, so that no score depends on another canary's coin.
 
     Takes ``count`` · ``trainable`` numbers of memory, and a QR decomposition of as many.
 

@@ -10,8 +10,8 @@ def dense_input(kernel: NDArray[np.float32], bias: NDArray[np.float32]) -> NDArr
     """The input that a dense layer was trained on, from how its kernel and bias moved; shape (inputs,).
 
     ``kernel`` has shape (inputs, units), ``bias`` (units,). After one step of gradient descent on one example, each
-    unit's column of the kernel moved by the input times the movement of the unit's bias (Phong et al. 2018, section
-    3; Zhu et al. 2019). This is the least-squares solution over all units: exact for one example in one step, a mixture
+    unit's column of the kernel moved by the input times the movement of the unit's bias (Phong et al. 2018;
+    Zhu et al. 2019). This is the least-squares solution over all units: exact for one example in one step, a mixture
     of inputs for more of them, and for noise the best guess where that is the same in every coordinate.
 
     Raises:

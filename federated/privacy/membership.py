@@ -11,13 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 from federated.privacy.auditing import Floats
 
 FALSE_POSITIVE_RATES = (0.001, 0.01)
-"""Low ones: an attack that is right about a few rows, and sure of it, does harm (Carlini et al. 2022, section 2)."""
+"""Low ones: an attack that is right about a few rows, and sure of it, does harm (Carlini et al. 2022)."""
 
 
 class Membership(NamedTuple):
     """What an attacker finds: the share of members at each rate of false positives, and the most it is ahead by.
 
-    ``advantage`` is the largest difference of true and false positive rate (Yeom et al. 2018, definition 4): 0 is
+    ``advantage`` is the largest difference of true and false positive rate (Yeom et al. 2018): 0 is
     guessing, 1 is knowing.
     """
 
