@@ -7,6 +7,7 @@ is higher for those that were put in. Nothing here trusts the mechanism or its a
 bound                 holds if, given the coins,                  edge cases
 ====================  ==========================================  ==========================
 ``clopper_pearson``   scores do not depend on each other          nothing told apart: 0
+``noise_at_most``     the same                                    nothing told apart: ∞
 ``one_run``           nothing: one training is enough             nothing told apart: 0
 ====================  ==========================================  ==========================
 
@@ -17,8 +18,9 @@ A low bound proves nothing: a better attack may find more.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -36,6 +38,13 @@ class Scored(NamedTuple):
     included: NDArray[np.bool_]
 
 
+class _Rates(NamedTuple):
+    """At one threshold: the least that true positives can be, and the most that false ones can be."""
+
+    true: float
+    false: float
+
+
 def clopper_pearson(scored: Scored, delta: float, confidence: float = 0.95) -> float:
     """ε from the rates of true and of false positives: log((TPR - δ) / FPR), both at their worst.
 
@@ -49,21 +58,41 @@ def clopper_pearson(scored: Scored, delta: float, confidence: float = 0.95) -> f
             ``confidence`` is no probability.
     """
     _check(scored, delta, confidence)
+    return max(
+        math.log((true - delta) / false) if true - delta > false else 0.0 for true, false in _rates(scored, confidence)
+    )
+
+
+def noise_at_most(scored: Scored, confidence: float = 0.95) -> float:
+    """The largest noise multiplier that a Gaussian mechanism can have, for scores such as these; infinite for any.
+
+    Sharper than a bound on ε: it uses that the claim is about Gaussian noise, of which an attacker's rates are known,
+    Φ⁻¹(TPR) - Φ⁻¹(FPR) = 1 / z at best (Dong, Roth and Su 2022; Nasr et al. 2023). Rates are those of
+    ``clopper_pearson``. A claimed noise multiplier that is larger is false: for T rounds with the same canaries, one
+    that is larger than √T times it. It is wrong with a probability of at most 1 - ``confidence``.
+
+    Raises:
+        ValueError: as ``clopper_pearson``.
+    """
+    _check(scored, 0.0, confidence)
+    quantile = NormalDist().inv_cdf
+    apart = [quantile(true) - quantile(false) for true, false in _rates(scored, confidence) if true > 0 and false < 1]
+    furthest = max(apart, default=0.0)
+    return 1 / furthest if furthest > 0 else math.inf
+
+
+def _rates(scored: Scored, confidence: float) -> Iterator[_Rates]:
+    """At each threshold; all of them hold together."""
     inside = np.sort(scored.scores[scored.included])
     outside = np.sort(scored.scores[~scored.included])[::-1]
     if not (inside.size and outside.size):
         raise ValueError(f"expected canaries in and out, got {inside.size} in and {outside.size} out; draw more")
     ranks = _doubling(outside.size)
     error = (1 - confidence) / (2 * len(ranks))
-    return max(0.0, *(_by_rates(inside, outside, rank, delta, error) for rank in ranks))
-
-
-def _by_rates(inside: Floats, outside: Floats, rank: int, delta: float, error: float) -> float:
-    """``inside`` rises, ``outside`` falls."""
-    found = inside.size - int(np.searchsorted(inside, outside[rank - 1], side="right"))
-    true_positives = least_probability(found, inside.size, error)
-    false_positives = 1 - least_probability(outside.size - rank + 1, outside.size, error)
-    return math.log((true_positives - delta) / false_positives) if true_positives > delta else 0.0
+    for rank in ranks:
+        found = inside.size - int(np.searchsorted(inside, outside[rank - 1], side="right"))
+        passed = outside.size - rank + 1
+        yield _Rates(least_probability(found, inside.size, error), 1 - least_probability(passed, outside.size, error))
 
 
 def one_run(scored: Scored, delta: float, confidence: float = 0.95) -> float:
@@ -123,6 +152,7 @@ def _likelihood(canaries: int, guesses: int, right: int, epsilon: float, delta: 
     return float(np.sum(chances[right:])) + 2 * canaries * delta * steepest
 
 
+@lru_cache(maxsize=4096)
 def least_probability(successes: int, trials: int, error: float) -> float:
     """The lower limit of a probability: the least at which so many successes, or more, are not too unlikely.
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from federated.privacy.auditing import Scored, clopper_pearson, guessed, least_probability, one_run
+from federated.privacy.auditing import Scored, clopper_pearson, guessed, least_probability, noise_at_most, one_run
 
 DELTA = 1e-5
 bounds = pytest.mark.parametrize("bound", [clopper_pearson, one_run])
@@ -67,6 +67,36 @@ def test_exact_gaussian_scores_give_what_a_reference_gives_or_more(noise, epsilo
     assert np.max(found) < epsilon
 
 
+@pytest.mark.parametrize("noise", [0.5, 1.0, 2.0])
+def test_the_noise_found_is_not_less_than_there_is_and_not_much_more(noise) -> None:
+    """How far apart scores in and out are, 1 / z, is found to some 0.15."""
+    found = [noise_at_most(gaussian_scores(noise, seed)) for seed in range(20)]
+    assert noise <= min(found)
+    assert np.mean(1 / np.array(found)) > 1 / noise - 0.2
+
+
+def test_noise_found_is_seldom_too_little() -> None:
+    """With a confidence of one half, in no more than half of all audits."""
+    found = [noise_at_most(gaussian_scores(1.0, seed, each=200), 0.5) for seed in range(200)]
+    assert sum(noise < 1.0 for noise in found) <= stats.binom.ppf(0.9999, 200, 0.5)
+    assert min(found) < 1.0
+
+
+def test_noise_found_is_what_scipy_makes_of_the_rates() -> None:
+    """Canaries in and left out by turns, so that thresholds let half or all of those in through."""
+    scored = Scored(np.array([3.0, 1.0, 2.0, 0.0]), np.array([True, True, False, False]))
+    assert noise_at_most(scored, 0.5) == math.inf
+    many = Scored(np.repeat(scored.scores, 50), np.repeat(scored.included, 50))
+    error = 0.5 / 14
+    rates = [(50 if rank <= 50 else 100, rank) for rank in (1, 2, 4, 8, 16, 32, 64)]
+    apart = [
+        stats.norm.ppf(stats.beta.ppf(error, hits, 101 - hits))
+        - stats.norm.ppf(stats.beta.ppf(1 - error, rank, 101 - rank))
+        for hits, rank in rates
+    ]
+    assert noise_at_most(many, 0.5) == pytest.approx(1 / max(apart), rel=1e-9)
+
+
 @bounds
 def test_a_bound_is_wrong_no_more_often_than_it_says(bound) -> None:
     """Randomised response tells exactly ε = 1 of each canary: nothing is harder not to overstate."""
@@ -117,6 +147,7 @@ def test_scores_that_tell_nothing_bound_nothing(bound) -> None:
     included = np.arange(1000) % 2 == 0
     assert bound(Scored(np.zeros(1000), included), DELTA) == 0
     assert bound(Scored(-included.astype(float), included), DELTA) == 0
+    assert noise_at_most(Scored(np.zeros(1000), included)) == math.inf
 
 
 @bounds
@@ -150,6 +181,8 @@ def test_what_is_no_audit_is_refused(bound, scores, included, delta, confidence,
 def test_too_few_canaries_are_refused() -> None:
     with pytest.raises(ValueError, match=r"got 2 in and 0 out; draw more"):
         clopper_pearson(Scored(np.array([0.0, 1.0]), np.array([True, True])), DELTA)
+    with pytest.raises(ValueError, match=r"got 0 in and 2 out; draw more"):
+        noise_at_most(Scored(np.array([0.0, 1.0]), np.array([False, False])))
     with pytest.raises(ValueError, match="expected 2 canaries or more, got 1"):
         one_run(Scored(np.array([0.0]), np.array([True])), DELTA)
 

@@ -12,7 +12,7 @@ from federated.algorithm import Algorithm
 from federated.data import Client, Split
 from federated.loop import one_round
 from federated.privacy.accounting import SelfComposed, epsilon
-from federated.privacy.auditing import Scored, clopper_pearson, one_run
+from federated.privacy.auditing import Scored, clopper_pearson, noise_at_most, one_run
 from federated.privacy.canaries import Canaries, audited_round, draw
 from federated.privacy.releases import Gaussian
 from federated.rounds import ServerState, initial_state, server_half
@@ -23,6 +23,7 @@ from federated.updates import Update, l2_norm
 from tests.fakes import FakeEngine, plain_sgd, update
 
 DELTA, SIZE, COUNT, ROUNDS = 1e-5, 512, 500, 8
+EVERYBODY = All()
 ENGINE = FakeEngine(features=SIZE - 1)
 OTHERS = [update(f"other-{n}", np.random.default_rng(n).normal(0, 0.02, SIZE)) for n in range(5)]
 
@@ -37,7 +38,7 @@ def noised(noise_multiplier: float, seeded: bool = True) -> CentralGaussian:
     return CentralGaussian(norm=1.0, noise_multiplier=noise_multiplier, seeded=seeded)
 
 
-def algorithm(*transforms: Transform, select: All | Poisson = All()) -> Algorithm:
+def algorithm(*transforms: Transform, select: All | Poisson = EVERYBODY) -> Algorithm:
     return Algorithm(
         seed=3,
         select=select,
@@ -81,20 +82,25 @@ def client_that_sends(wanted: Update, state: ServerState) -> Client:
     return Client(wanted.client, row, row.take(np.arange(0)))
 
 
-def audit(
-    audited: Algorithm, rounds: int = ROUNDS, norm: float = 1.0, by: Audited = by_the_book
-) -> tuple[float, float]:
-    """Both bounds, from rounds each with canaries of its own: no client is in two of them, so one round's ε is all."""
+def scored(audited: Algorithm, norm: float = 1.0, by: Audited = by_the_book) -> Scored:
+    """From rounds each with canaries of its own: no client is in two of them, so that one round's ε is all."""
     state, found = initial_state(audited, ENGINE, COUNT), []
-    for place in range(rounds):
-        state, scored = by(audited, state, drawn(place)._replace(norm=norm))
-        found.append(scored)
-    return bounds(found)
+    for place in range(ROUNDS):
+        state, seen = by(audited, state, drawn(place)._replace(norm=norm))
+        found.append(seen)
+    return together(found)
 
 
-def bounds(found: list[Scored]) -> tuple[float, float]:
-    together = Scored(np.concatenate([one.scores for one in found]), np.concatenate([one.included for one in found]))
-    return clopper_pearson(together, DELTA), one_run(together, DELTA)
+def together(found: list[Scored]) -> Scored:
+    return Scored(np.concatenate([one.scores for one in found]), np.concatenate([one.included for one in found]))
+
+
+def bounds(found: Scored) -> tuple[float, float]:
+    return clopper_pearson(found, DELTA), one_run(found, DELTA)
+
+
+def audit(audited: Algorithm, norm: float = 1.0, by: Audited = by_the_book) -> tuple[float, float]:
+    return bounds(scored(audited, norm, by))
 
 
 @pytest.mark.parametrize(("noise", "least"), [(0.5, 3.0), (1.0, 1.1), (2.0, 0.3)])
@@ -120,6 +126,15 @@ def test_updates_that_are_not_clipped_are_caught() -> None:
     promised = claim(noise_multiplier=1.0)
     assert min(audit(algorithm(noised(1.0)), norm=10.0, by=past_the_client)) > promised
     assert max(audit(algorithm(noised(1.0)), norm=10.0)) <= promised
+
+
+def test_a_little_too_little_is_caught_where_the_claim_is_gaussian_noise() -> None:
+    """Noise, clipping and both as claimed; a quarter too little noise; updates a third too large."""
+    honest, weak = algorithm(noised(1.0)), algorithm(noised(0.75))
+    assert 1.0 <= noise_at_most(scored(honest)) < 1.25
+    assert 1.0 <= noise_at_most(scored(honest, norm=10.0)) < 1.25
+    assert noise_at_most(scored(weak)) < 1.0
+    assert noise_at_most(scored(honest, norm=4 / 3, by=past_the_client)) < 1.0
 
 
 def test_a_client_that_claims_to_weigh_more_is_not_heard_better() -> None:
@@ -170,8 +185,8 @@ def test_rounds_add_up_and_uncounted_ones_are_caught() -> None:
         for _ in range(rounds):
             state, _ = by_the_book(audited.model_copy(update={"seed": place}), state, canaries)
         found.append(canaries.seen(begun.params, state.params))
-    assert min(bounds(found)) > claim(noise_multiplier=2.0)
-    assert max(bounds(found)) <= claim(rounds, noise_multiplier=2.0)
+    assert min(bounds(together(found))) > claim(noise_multiplier=2.0)
+    assert max(bounds(together(found))) <= claim(rounds, noise_multiplier=2.0)
 
 
 def test_canaries_are_orthonormal_and_their_coins_fair() -> None:
@@ -192,9 +207,9 @@ def test_a_canary_is_seen_by_how_far_the_model_went_its_way() -> None:
     canaries = draw(3, 5, 1.0, np.random.default_rng(0))
     before = np.arange(7, dtype=np.float32)
     moved = np.concatenate([0.25 * canaries.directions[1], [9.0, 9.0]]).astype(np.float32)
-    scored = canaries.seen(before, before + moved)
-    np.testing.assert_allclose(scored.scores, [0, 0.25, 0], atol=1e-6)
-    np.testing.assert_array_equal(scored.included, canaries.included)
+    found = canaries.seen(before, before + moved)
+    np.testing.assert_allclose(found.scores, [0, 0.25, 0], atol=1e-6)
+    np.testing.assert_array_equal(found.included, canaries.included)
 
 
 @pytest.mark.parametrize("count", [0, 6])
