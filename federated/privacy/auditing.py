@@ -6,7 +6,7 @@ is higher for those that were put in. Nothing here trusts the mechanism or its a
 ====================  ==========================================  ==========================
 bound                 holds if, given the coins,                  edge cases
 ====================  ==========================================  ==========================
-``clopper_pearson``   scores do not depend on each other          nothing told apart: 0
+``clopper_pearson``   scores are independent, and drawn alike     nothing told apart: 0
 ``noise_at_most``     the same                                    nothing told apart: ∞
 ``one_run``           nothing: one training is enough             nothing told apart: 0
 ====================  ==========================================  ==========================
