@@ -63,7 +63,9 @@ class Remembering(Transform):
     def init(self, size: int) -> list[Any]:
         return [None, np.zeros(size, np.float32)]
 
-    def finish(self, state: list[Any], aggregate: Vector, cohort: Sequence[str], rng: Any) -> Step[Any, Vector]:
+    def finish(
+        self, state: list[Any], aggregate: Vector, cohort: Sequence[str], rng: Any, share: float
+    ) -> Step[Any, Vector]:
         noise = rng.normal(0, 0.01, aggregate.size).astype(np.float32)
         return Step([",".join(cohort), aggregate], aggregate + np.float32(0.1) * state[1] + noise, Metrics())
 

@@ -52,5 +52,5 @@ def test_a_rounds_line_has_the_clients_medians_where_nothing_else_was_measured()
     without, with_rows = (RoundReport(1, sent, (), found, (), {}) for found in (clients, {**clients, "loss": 1.5}))
     assert str(without) == "round 1: 1 clients, median loss 0.2500, median mae 0.5000, 0.10 s"
     assert str(with_rows) == "round 1: 1 clients, loss 1.5000, 0.10 s"
-    assert "median loss 0.2500  median mae 0.5000  soon" in line(without, 5, "soon")
-    assert "clients  loss 1.5000  soon" in line(with_rows, 5, "soon")
+    assert "median loss 0.2500  median mae 0.5000  soon" in line(load_plan("quickstart"), without, "soon")
+    assert "clients  loss 1.5000  soon" in line(load_plan("quickstart"), with_rows, "soon")
