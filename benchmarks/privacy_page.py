@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,8 @@ from federated.engine import Engine
 from federated.federation import Federation
 
 _READING = Path(__file__).with_name("privacy-reading.md")
+_TITLE = "What privacy costs in accuracy"
+_WIDTH = 150
 _BESIDE = 0.06  # of a doubling of epsilon: families side by side hide nobody's range
 
 
@@ -44,6 +46,11 @@ class Told(NamedTuple):
     rate: float
     cells: Sequence[Cell]
 
+    @property
+    def promise(self) -> str:
+        """What its epsilons are of: none is shown without it."""
+        return f"one {self.unit}, added or removed; delta {self.delta:g}; Poisson sampling"
+
 
 def setting(plan: Plan, federation: Federation, engine: Engine) -> str:
     """What was trained, in words, from what was trained."""
@@ -60,46 +67,51 @@ def setting(plan: Plan, federation: Federation, engine: Engine) -> str:
 
 def section(told: Sequence[Told], left_out: Sequence[str], seeds: Sequence[int]) -> str:
     """The section of ``docs/privacy.md``."""
-    table = Table("What privacy costs in accuracy", ("data", "epsilon", "noise multiplier", "accuracy in %", "range"))
+    table = Table(_TITLE, ("data", "epsilon", "noise multiplier", "accuracy in %"))
     for family in told:
         for cell in family.cells:
             table.add(family.name, _epsilon(cell), *_numbers(cell))
     heading, _, lines = str(table).partition("\n")
     said = (
-        f"`make privacy` writes this section. Accuracy is the final model's on the server's test rows, the mean of "
-        f"seeds {', '.join(map(str, seeds))} and their range. Epsilon is what the whole training costs: of one "
-        f"{_listed(family.unit for family in told)}, added or removed, at delta "
-        f"{_listed(f'{family.delta:g}' for family in told)}, with Poisson sampling. The noise "
-        "multiplier is the least that keeps to it; `infinite` is the same training, clipped the same, without noise.",
-        *(f"- **{family.name}**: {family.setting}." for family in told),
-        *(f"- {reason}." for reason in left_out),
+        "`make privacy` writes this section. Accuracy is the final model's on the server's test rows: the mean of "
+        f"seeds {', '.join(map(str, seeds))}, and in brackets their range. Epsilon is what the whole training costs. "
+        "The noise multiplier is the least that keeps to it; `infinite` is the same training, clipped the same, "
+        "without noise."
     )
-    picture = "![Accuracy against epsilon](images/privacy-utility.png)"
-    paragraphs = [heading, *(textwrap.fill(text, 150, subsequent_indent="  " * text.startswith("- ")) for text in said)]
-    parts = ["\n\n".join(paragraphs[:2]), "\n".join(paragraphs[2:]), picture, lines.strip()]
-    return "\n\n".join([*parts, _READING.read_text(encoding="utf-8").strip(), machine().strip()]) + "\n"
+    trained = [f"- **{family.name}** ({family.promise}): {family.setting}." for family in told]
+    points = [
+        textwrap.fill(text, _WIDTH, subsequent_indent="  ") for text in (*trained, *(f"- {one}." for one in left_out))
+    ]
+    picture, reading = f"![{_TITLE}](images/privacy-utility.png)", _READING.read_text(encoding="utf-8")
+    parts = [heading, textwrap.fill(said, _WIDTH), "\n".join(points), picture, lines, reading, machine()]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
 def draw(told: Sequence[Told]) -> bytes:
-    """Accuracy against epsilon, on a scale of doublings; infinity is the last tick. As PNG."""
-    figure = Figure(figsize=(7, 4.4), layout="constrained")
-    axes = figure.subplots()
+    """Accuracy against epsilon, as PNG: families whose epsilons say the same are side by side."""
+    promises = list(dict.fromkeys(family.promise for family in told))
+    figure = Figure(figsize=(1 + 6.5 * len(promises), 4.4), layout="constrained")
+    for axes, promise in zip(figure.subplots(1, len(promises), squeeze=False)[0], promises, strict=True):
+        _panel(axes, [family for family in told if family.promise == promise])
+        axes.set_xlabel(f"epsilon of the whole training ({promise})")
+    figure.suptitle(f"{_TITLE}: mean and range of seeds")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=110)
+    return buffer.getvalue()
+
+
+def _panel(axes: Axes, told: Sequence[Told]) -> None:
+    """On a scale of doublings; infinity is the last tick."""
     finite = sorted({cell.epsilon for family in told for cell in family.cells if cell.epsilon < math.inf})
     last = math.log2(finite[-1]) + 1
     for place, family in enumerate(told):
         _line(axes, family, last, (place - (len(told) - 1) / 2) * _BESIDE)
     axes.axvline(last - 0.5, color="0.6", linestyle=":", linewidth=1)
-    axes.set_xticks([*map(math.log2, finite), last], [*(f"{epsilon:g}" for epsilon in finite), "∞\n(no noise)"])
-    unit, delta = _listed(family.unit for family in told), _listed(f"{family.delta:g}" for family in told)
-    axes.set_xlabel(f"epsilon of the whole training: one {unit}, added or removed; delta {delta}; Poisson sampling")
+    axes.set_xticks([*map(math.log2, finite), last], [*(f"{epsilon:g}" for epsilon in finite), "∞ (no noise)"])
     axes.set_ylabel("accuracy on test rows, %")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower right")
-    figure.suptitle("What privacy costs in accuracy: mean and range of seeds")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=110)
-    return buffer.getvalue()
 
 
 def _line(axes: Axes, family: Told, last: float, aside: float) -> None:
@@ -107,7 +119,7 @@ def _line(axes: Axes, family: Told, last: float, aside: float) -> None:
     means = [100 * cell.mean for cell in family.cells]
     below = [100 * (cell.mean - min(cell.accuracies)) for cell in family.cells]
     above = [100 * (max(cell.accuracies) - cell.mean) for cell in family.cells]
-    label = f"{family.name}, sampled at {family.rate:g}"
+    label = f"{family.name}: each {family.unit} in a round with probability {family.rate:g}"
     axes.errorbar(x, means, (below, above), label=label, marker="o", markersize=5, capsize=4)
 
 
@@ -115,11 +127,6 @@ def _epsilon(cell: Cell) -> str:
     return "infinite" if cell.epsilon == math.inf else f"{cell.epsilon:g}"
 
 
-def _numbers(cell: Cell) -> tuple[str, str, str]:
+def _numbers(cell: Cell) -> tuple[str, str]:
     low, high = 100 * min(cell.accuracies), 100 * max(cell.accuracies)
-    return f"{cell.noise:.4f}" if cell.noise else "none", f"{100 * cell.mean:.1f}", f"{low:.1f}–{high:.1f}"
-
-
-def _listed(words: Iterable[str]) -> str:
-    """Each once, in their order."""
-    return " and ".join(dict.fromkeys(words))
+    return f"{cell.noise:.4f}" if cell.noise else "none", f"{100 * cell.mean:.1f} ({low:.1f}–{high:.1f})"
