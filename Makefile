@@ -27,7 +27,7 @@ lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# About twenty minutes, alone on the machine. Flower, which it measures too, has an environment of its own.
+# About half an hour, alone on the machine. Flower, which it measures too, has an environment of its own.
 bench: .venv/installed-dev .venv-flower/installed
 	$(BIN)/python -m benchmarks
 
@@ -36,7 +36,7 @@ robustness: .venv/installed-dev
 	$(BIN)/python -m benchmarks.robustness
 
 # Accuracy against epsilon: writes docs/privacy-utility-section.md and its picture. ROUNDHOUSE_DATA is the folder with
-# fashion-mnist, which is left out without it. About XX minutes.
+# fashion-mnist, which is left out without it. About four minutes.
 privacy: .venv/installed-dev
 	$(BIN)/python -m benchmarks.privacy
 

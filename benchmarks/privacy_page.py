@@ -106,7 +106,6 @@ def _panel(axes: Axes, told: Sequence[Told]) -> None:
     last = math.log2(finite[-1]) + 1
     for place, family in enumerate(told):
         _line(axes, family, last, (place - (len(told) - 1) / 2) * _BESIDE)
-    axes.axvline(last - 0.5, color="0.6", linestyle=":", linewidth=1)
     axes.set_xticks([*map(math.log2, finite), last], [*(f"{epsilon:g}" for epsilon in finite), "∞ (no noise)"])
     axes.set_ylabel("accuracy on test rows, %")
     axes.grid(alpha=0.3)
