@@ -4,7 +4,7 @@ export PYTHONDONTWRITEBYTECODE :=
 unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 
-.PHONY: train test test-all up lint bench robustness fed-heart fedavg chaos lock
+.PHONY: train test test-all up lint bench robustness privacy fed-heart fedavg chaos lock
 
 train: .venv/installed
 	@$(BIN)/roundhouse train quickstart
@@ -27,13 +27,18 @@ lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# About twenty minutes, alone on the machine. Flower, which it measures too, has an environment of its own.
+# About half an hour, alone on the machine. Flower, which it measures too, has an environment of its own.
 bench: .venv/installed-dev .venv-flower/installed
 	$(BIN)/python -m benchmarks
 
 # Robust rules, and the mean, under every attack: writes docs/robustness.md. About seven minutes.
 robustness: .venv/installed-dev
 	$(BIN)/python -m benchmarks.robustness
+
+# Accuracy against epsilon: writes docs/privacy-utility-section.md and its picture. ROUNDHOUSE_DATA is the folder with
+# fashion-mnist, which is left out without it. About four minutes.
+privacy: .venv/installed-dev
+	$(BIN)/python -m benchmarks.privacy
 
 # Published results, again: docs/reproductions.md. ROUNDHOUSE_DATA is the folder with heart-disease and fashion-mnist.
 # The first takes minutes. The second takes days on two cores; stopped by Ctrl-C, it goes on where it was.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks import aggregation, compilations, durability, growth, local_training, overhead
+from benchmarks import aggregation, compilations, durability, growth, local_training, overhead, privacy_cost
 from benchmarks.report import machine
 
 
@@ -18,6 +18,7 @@ def main() -> None:
         growth.measure(),
         overhead.measure(rounds=300),
         durability.measure(),
+        privacy_cost.measure(),
     )
     text = "\n".join(["# Results", "", machine(), *map(str, tables)])
     print(text)
