@@ -150,8 +150,8 @@ class Plan(Component):
 
     @property
     def needed(self) -> int:
-        """How many updates a round needs: none where noise hides how many there are."""
-        return self.quorum if self.algorithm.release is None else 0
+        """How many updates a round needs: none where the server's noise hides how many there are."""
+        return 0 if self.algorithm.noised_by == "server" else max(self.quorum, self.algorithm.survivors)
 
     def evaluates(self, round: int) -> bool:
         """Whether the global model is evaluated after this round."""
@@ -177,7 +177,7 @@ class Plan(Component):
             )
         if self.needed > cohort:
             raise PlanError(
-                f"quorum: {self.quorum} updates are needed, but a cohort has {cohort} clients; "
+                f"quorum: {self.needed} updates are needed, but a cohort has {cohort} clients; "
                 "lower quorum or raise the cohort"
             )
 

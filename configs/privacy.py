@@ -19,6 +19,10 @@ _NOTHING_TO_COUNT = (
     "privacy: nothing in the plan adds noise, so there is nothing to count; add central_gaussian to "
     "algorithm.transforms, or leave privacy out"
 )
+_ZERO_OUT = {
+    "message": "what one client sends in a round, or a zero update in its place",
+    "sum": "one client in a sum of at least {least}, or a zero update in its place",
+}
 
 
 class Privacy(Component):
@@ -35,10 +39,13 @@ class Privacy(Component):
 
 def meaning(plan: Plan) -> str:
     """What an ε of this plan is one of: no ε is shown without it."""
-    release, privacy = plan.algorithm.release, plan.privacy
-    if release is None or privacy is None:
+    algorithm, privacy = plan.algorithm, plan.privacy
+    if algorithm.release is None or privacy is None:
         return ""
-    rate = plan.algorithm.select.sampling_rate
+    if algorithm.noised_by == "clients":
+        said = _ZERO_OUT[algorithm.hides].format(least=algorithm.survivors)
+        return f"{said}; delta {privacy.delta:g}; no sampling: who takes part is known"
+    rate = algorithm.sampling_rate
     drawn = "everybody takes part" if rate == 1 else f"Poisson sampling at {rate:g}"
     return f"one client, added or removed; delta {privacy.delta:g}; {drawn}"
 
@@ -62,7 +69,7 @@ def objections(plan: Plan) -> list[str]:
             plan.algorithm.secret and plan.commit_every > 1
         ),
         "quorum: to break a round off would tell how many clients were in it, which noise hides; leave it out": (
-            plan.quorum > 1
+            plan.quorum > 1 and plan.algorithm.noised_by == "server"
         ),
         f"scaling.{plan.scaling.kind}: the model would carry numbers found from all clients' rows, without noise; "
         "use per: client, divide, or as_is": plan.scaling.reveals,

@@ -12,6 +12,7 @@ import typer
 from configs import environment
 from configs.loading import load_plan, shipped
 from configs.plan import Plan
+from configs.privacy import meaning
 from federated.errors import InputError
 from roundhouse.command import DebugOption, JsonOption, SetOption, command
 
@@ -28,7 +29,7 @@ _DELTA = 1e-5
 class Forecast(NamedTuple):
     """What a plan's rounds cost its population, after ``spent`` rounds that it has paid for.
 
-    ``within`` is how many of them the plan's budget pays for.
+    ``within`` is how many of them the plan's budget pays for; ``means`` says what ε is one of.
     """
 
     answer: Answer
@@ -36,11 +37,16 @@ class Forecast(NamedTuple):
     spent: int
     budget: float | None
     within: int
+    means: str
 
     def as_json(self) -> dict[str, Any]:
         """As plain values."""
         whose = {"unit": "client", "population": self.population, "spent_before": self.spent}
-        return self.answer.as_json() | whose | {"plan_budget": self.budget, "rounds_within": self.within}
+        return (
+            self.answer.as_json()
+            | whose
+            | {"plan_budget": self.budget, "rounds_within": self.within, "means": self.means}
+        )
 
 
 @app.command()
@@ -125,19 +131,20 @@ def _forecast(plan: Plan, limits: dict[str, float | None]) -> Forecast:
     target, budget = limits["--target-epsilon"], limits["--budget"]
     spent = _spent(plan, privacy.population)
     found = answer(
-        plan.algorithm.select.sampling_rate or 1.0,
+        plan.algorithm.sampling_rate,
         privacy.delta,
         release.noise_multiplier if target is None else None,
         plan.rounds if budget is None else None,
         target,
         budget,
         spent,
+        release,
     )
     within = found.rounds
     if privacy.budget is not None and found.epsilon.best > privacy.budget:
         asked = release.model_copy(update={"noise_multiplier": found.noise_multiplier})
         within = affordable(asked, privacy.budget, privacy.delta, spent)
-    return Forecast(found, privacy.population, sum(run.times for run in spent), privacy.budget, within)
+    return Forecast(found, privacy.population, sum(run.times for run in spent), privacy.budget, within, meaning(plan))
 
 
 def _spent(plan: Plan, population: str) -> tuple[SelfComposed, ...]:
@@ -171,6 +178,7 @@ def _described(found: Forecast | Answer | Statement) -> Iterator[tuple[str, str]
     if isinstance(found, Forecast):
         yield "population", found.population + (f", {found.spent:,} rounds spent before" if found.spent else "")
         yield from _of_rounds(found.answer, "client")
+        yield "epsilon is of", found.means
         if found.within < found.answer.rounds:
             yield "the plan's budget", f"{found.budget:g}: it ends the training after {found.within:,} rounds"
     elif isinstance(found, Answer):
@@ -195,8 +203,10 @@ def _of_ledger(found: Statement) -> Iterator[tuple[str, str]]:
     yield "delta", f"{terms.delta:g}"
     yield "neighbours differ in", f"one {terms.unit}, added or removed"
     for release, times in found.spent:
-        said = ", ".join(f"{name} {value:g}" for name, value in release.model_dump(exclude={"kind"}).items())
-        yield "spent", f"{times:,} × {said} (Poisson)"
+        fields = release.model_dump()
+        noise = fields.pop("kind")
+        said = ", ".join(f"{name} {value:g}" for name, value in fields.items())
+        yield "spent", f"{times:,} × {said} ({'Poisson' if 'sampling_rate' in fields else noise})"
     yield "trainings", f"{len(found.runs):,}"
     yield "entries", f"{found.entries:,}, the last is {found.head[:12]}"
 

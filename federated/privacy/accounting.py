@@ -18,6 +18,7 @@ from federated.privacy.releases import Release
 RELATION = "add_or_remove_one"
 """How neighbouring data differ."""
 
+_WHOLE = (*range(2, 65), *range(72, 257, 8), 512, 1024)  # orders
 _MOST = 2**30
 _PART = 1e-4  # to which a noise multiplier is found
 
@@ -159,7 +160,7 @@ def _by_divergences(runs: Sequence[SelfComposed], delta: float) -> float | None:
     from dp_accounting import UnsupportedEventError
     from dp_accounting.rdp import RdpAccountant
 
-    accountant = RdpAccountant()
+    accountant = RdpAccountant(_WHOLE if any(release.whole_orders for release, _ in runs) else None)
     try:
         with _silent():
             for release, times in runs:

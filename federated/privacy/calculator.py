@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from federated.errors import InputError
 from federated.privacy.accounting import RELATION, Epsilon, SelfComposed, affordable, calibrated, epsilon
-from federated.privacy.releases import Gaussian
+from federated.privacy.releases import Gaussian, Release
 
 _ASK = (
     "give --noise-multiplier and --rounds for epsilon, --rounds and --target-epsilon for the noise, "
@@ -16,7 +16,7 @@ _ASK = (
 
 
 class Answer(NamedTuple):
-    """``rounds`` of Gaussian noise on Poisson draws, and what they cost, after what was spent before."""
+    """``rounds`` of noise on Poisson draws, and what they cost, after what was spent before."""
 
     epsilon: Epsilon
     delta: float
@@ -37,15 +37,20 @@ def answer(
     target_epsilon: float | None = None,
     budget: float | None = None,
     spent: Sequence[SelfComposed] = (),
+    kind: Release | None = None,
 ) -> Answer:
     """The one of noise, rounds and epsilon that is not given; ``budget`` and ``target_epsilon`` are limits to epsilon.
+
+    ``kind`` is a release like those asked about, but for its noise; without it they are Gaussian.
 
     Raises:
         InputError: too little or too much is given, or no noise is enough.
     """
 
-    def release(noise: float) -> Gaussian:
-        return Gaussian(noise_multiplier=noise, sampling_rate=sampling_rate)
+    like = kind or Gaussian(noise_multiplier=1.0, sampling_rate=sampling_rate)
+
+    def release(noise: float) -> Release:
+        return like.model_copy(update={"noise_multiplier": noise})
 
     match (noise_multiplier, rounds, target_epsilon, budget):
         case (float(), int(), None, None):

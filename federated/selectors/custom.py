@@ -39,6 +39,10 @@ class CustomSelector(Selector):
     def sampling_rate(self) -> float | None:
         return self.selector.sampling_rate
 
+    @property
+    def asks(self) -> bool:
+        return self.selector.asks
+
     def check(self, cards: Mapping[str, Card]) -> None:
         self.selector.check(cards)
 

@@ -31,6 +31,10 @@ class PowerOfChoice(Selector):
             raise ValueError(f"candidates must be at least cohort, got {self.candidates} and {self.cohort}")
         return self
 
+    @property
+    def asks(self) -> bool:
+        return True
+
     def cohort_size(self, clients: int) -> int:
         return self.cohort
 

@@ -54,6 +54,11 @@ class Selector(Component, ABC):
         """The probability with which each client takes part, by itself, as privacy is counted; None: it is not so."""
         return None
 
+    @property
+    def asks(self) -> bool:
+        """Whether it goes by what clients hold: how many rows, or how large their loss is."""
+        return False
+
     def check(self, cards: Mapping[str, Card]) -> None:
         """That the clients' cards, by name, say what it needs to know.
 

@@ -112,6 +112,7 @@ def test_a_plan_is_asked_before_it_trains(home: Path) -> None:
         "sampling rate           0.25, each client by itself (Poisson)",
         "rounds                  12",
         "neighbours differ in    one client, added or removed",
+        "epsilon is of           one client, added or removed; delta 1e-05; Poisson sampling at 0.25",
         "the plan's budget       6: it ends the training after 10 rounds",
     ], done.stderr
     noise = asked(home, str(plan), "--target-epsilon", "2")["noise_multiplier"]
