@@ -160,7 +160,7 @@ class Algorithm(Component):
                 f"rule {self.rule.kind} goes by what clients say of themselves (rows, steps, loss), which {kind} does "
                 "not hide; use mean or a robust rule, or fixed_mean without cap"
             )
-        if self.select.asks:
+        if self.select.asks_rows:
             raise ValueError(
                 f"select {self.select.kind} goes by what clients hold, which {kind} does not hide; use uniform, "
                 "poisson or all"

@@ -36,12 +36,12 @@ class CustomSelector(Selector):
         return self.selector.named
 
     @property
-    def sampling_rate(self) -> float | None:
-        return self.selector.sampling_rate
+    def asks_rows(self) -> bool:
+        return self.selector.asks_rows
 
     @property
-    def asks(self) -> bool:
-        return self.selector.asks
+    def sampling_rate(self) -> float | None:
+        return self.selector.sampling_rate
 
     def check(self, cards: Mapping[str, Card]) -> None:
         self.selector.check(cards)

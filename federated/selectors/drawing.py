@@ -74,7 +74,7 @@ class BySize(Selector):
     cohort: int = Field(ge=1, description="clients a round")
 
     @property
-    def asks(self) -> bool:
+    def asks_rows(self) -> bool:
         return True
 
     def cohort_size(self, clients: int) -> int:

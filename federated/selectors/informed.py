@@ -31,12 +31,12 @@ class PowerOfChoice(Selector):
             raise ValueError(f"candidates must be at least cohort, got {self.candidates} and {self.cohort}")
         return self
 
-    @property
-    def asks(self) -> bool:
-        return True
-
     def cohort_size(self, clients: int) -> int:
         return self.cohort
+
+    @property
+    def asks_rows(self) -> bool:
+        return True
 
     def check(self, cards: Mapping[str, Card]) -> None:
         if self.candidates > len(cards):
