@@ -175,9 +175,14 @@ class Plan(Component):
                 f"algorithm.rule.{rule.kind}: as set it needs at least {rule.least} updates a round, but a cohort "
                 f"has {cohort} clients; raise the cohort, or change the rule"
             )
+        if self.algorithm.survivors > cohort:
+            raise PlanError(
+                f"algorithm.transforms: the noise of at least {self.algorithm.survivors} clients is claimed, but a "
+                f"cohort has {cohort}; lower least, or raise the cohort"
+            )
         if self.needed > cohort:
             raise PlanError(
-                f"quorum: {self.needed} updates are needed, but a cohort has {cohort} clients; "
+                f"quorum: {self.quorum} updates are needed, but a cohort has {cohort} clients; "
                 "lower quorum or raise the cohort"
             )
 

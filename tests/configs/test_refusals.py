@@ -42,7 +42,7 @@ UNKNOWN_KINDS = [
     (
         "algorithm.rule.kind=average",
         "algorithm.rule",
-        "'mean', 'weighted_mean', 'fednova', 'median', 'trimmed_mean', 'krum', 'multi_krum', 'bulyan', "
+        "'mean', 'weighted_mean', 'fixed_mean', 'fednova', 'median', 'trimmed_mean', 'krum', 'multi_krum', 'bulyan', "
         "'geometric_median', 'centered_clip', 'fltrust', 'norm_bounded_mean', 'qfedavg', 'custom'",
     ),
     ("algorithm.server.kind=adamw", "algorithm.server", "'sgd', 'momentum', 'adagrad', 'adam', 'yogi'"),
