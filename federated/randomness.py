@@ -70,11 +70,11 @@ def _accepted(mean: float, count: int, draw: Callable[[int], NDArray[np.float64]
         inside = (k >= 1) & (k < 2 * mean)  # beyond lies less than a float's smallest probability
         k, us, v = k[inside], us[inside], v[inside]
         chance = np.log(v * alpha / (a / us**2 + b))
-    return np.asarray(k[chance <= _log_probability(k, mean)], np.int64)
+    return np.asarray(k[chance <= poisson_log_probability(k, mean)], np.int64)
 
 
-def _log_probability(k: NDArray[np.float64], mean: float) -> NDArray[np.float64]:
-    """Of Poisson numbers, by Stirling's series; from the distance to the mean, so that large terms do not cancel."""
+def poisson_log_probability(k: NDArray[np.float64], mean: float) -> NDArray[np.float64]:
+    """Of Poisson numbers ``k``, by Stirling's series; from the distance to the mean, so that large terms do not cancel."""
     away = (k - mean) / mean
     deviance = mean * ((1 + away) * np.log1p(away) - away)
     return np.asarray(-deviance - 0.5 * np.log(2 * np.pi * k) - 1 / (12 * k) + 1 / (360 * k**3))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from federated.randomness import poisson, secret_uniforms
+from federated.randomness import poisson, poisson_log_probability, secret_uniforms
 
 
 @pytest.mark.parametrize("draw", [np.random.default_rng(5).random, secret_uniforms], ids=["seeded", "secret"])
@@ -46,3 +46,9 @@ def test_a_mean_that_is_too_small_or_too_large_is_refused(mean) -> None:
 
 def test_no_poisson_numbers_are_an_array_of_none() -> None:
     assert poisson(1e3, 0, secret_uniforms).shape == (0,)
+
+
+@pytest.mark.parametrize("mean", [1e3, 2.0**20])
+def test_their_probability_is_scipys(mean) -> None:
+    near = np.floor(mean + np.linspace(-8, 8, 101) * math.sqrt(mean))
+    np.testing.assert_allclose(poisson_log_probability(near, mean), stats.poisson.logpmf(near, mean), atol=1e-7)
