@@ -74,7 +74,7 @@ def _accepted(mean: float, count: int, draw: Callable[[int], NDArray[np.float64]
 
 
 def poisson_log_probability(k: NDArray[np.float64], mean: float) -> NDArray[np.float64]:
-    """Of Poisson numbers ``k``, by Stirling's series; from the distance to the mean, so that large terms do not cancel."""
+    """Of Poisson numbers, by Stirling's series; from the distance to the mean, so that large terms do not cancel."""
     away = (k - mean) / mean
     deviance = mean * ((1 + away) * np.log1p(away) - away)
     return np.asarray(-deviance - 0.5 * np.log(2 * np.pi * k) - 1 / (12 * k) + 1 / (360 * k**3))
