@@ -150,8 +150,8 @@ class Plan(Component):
 
     @property
     def needed(self) -> int:
-        """How many updates a round needs: none where noise hides how many there are."""
-        return 0 if self.algorithm.unit == "client" else self.quorum
+        """How many updates a round needs: none where the server's noise hides how many there are."""
+        return 0 if self.algorithm.noised_by == "server" else max(self.quorum, self.algorithm.survivors)
 
     def evaluates(self, round: int) -> bool:
         """Whether the global model is evaluated after this round."""
@@ -174,6 +174,11 @@ class Plan(Component):
             raise PlanError(
                 f"algorithm.rule.{rule.kind}: as set it needs at least {rule.least} updates a round, but a cohort "
                 f"has {cohort} clients; raise the cohort, or change the rule"
+            )
+        if self.algorithm.survivors > cohort:
+            raise PlanError(
+                f"algorithm.transforms: the noise of at least {self.algorithm.survivors} clients is claimed, but a "
+                f"cohort has {cohort}; lower least, or raise the cohort"
             )
         if self.needed > cohort:
             raise PlanError(

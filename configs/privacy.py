@@ -15,6 +15,10 @@ _NOTHING_TO_COUNT = (
     "privacy: nothing in the plan adds noise, so there is nothing to count; add central_gaussian to "
     "algorithm.transforms or set algorithm.local.dp_sgd, or leave privacy out"
 )
+_ZERO_OUT = {
+    "message": "what one client sends in a round, or a zero update in its place",
+    "sum": "one client in a sum of at least {least}, or a zero update in its place",
+}
 
 
 class Privacy(Component):
@@ -31,18 +35,21 @@ class Privacy(Component):
 
 def meaning(plan: Plan) -> str:
     """What an ε of this plan is one of: no ε is shown without it."""
-    if plan.privacy is None or plan.algorithm.unit is None:
+    algorithm, privacy = plan.algorithm, plan.privacy
+    if privacy is None or algorithm.unit is None:
         return ""
+    if algorithm.noised_by == "clients":
+        said = _ZERO_OUT[algorithm.hides].format(least=algorithm.survivors)
+        return f"{said}; delta {privacy.delta:g}; no sampling: who takes part is known"
     neighbours = {"client": "one client, added or removed", "record": "one record of a client, added or removed"}
-    return f"{neighbours[plan.algorithm.unit]}; delta {plan.privacy.delta:g}; {_sampling(plan)}"
+    return f"{neighbours[algorithm.unit]}; delta {privacy.delta:g}; {_sampling(plan)}"
 
 
 def _sampling(plan: Plan) -> str:
     if plan.algorithm.unit == "record":
-        return (
-            f"Poisson batches of {plan.algorithm.local.batch_size}" if plan.algorithm.local.batch_size else "all rows"
-        )
-    rate = plan.algorithm.select.sampling_rate
+        batch = plan.algorithm.local.batch_size
+        return f"Poisson batches of {batch}" if batch else "all rows"
+    rate = plan.algorithm.sampling_rate
     return "everybody takes part" if rate == 1 else f"Poisson sampling at {rate:g}"
 
 
@@ -67,7 +74,7 @@ def objections(plan: Plan) -> list[str]:
             algorithm.secret and plan.commit_every > 1
         ),
         "quorum: to break a round off would tell how many clients were in it, which noise hides; leave it out": (
-            unit == "client" and plan.quorum > 1
+            algorithm.noised_by == "server" and plan.quorum > 1
         ),
         f"scaling.{scaling.kind}: the model would carry numbers found from all clients' rows, without noise; "
         "use per: client, divide, or as_is": unit == "client" and scaling.reveals,

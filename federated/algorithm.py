@@ -15,7 +15,7 @@ from federated.privacy.releases import Release, Unit
 from federated.rules import AnyRule, WeightedMean
 from federated.selectors import All, AnySelector
 from federated.server_optimizers import AnyServerOptimizer, ServerSgd
-from federated.transforms import AnyTransform, Transform
+from federated.transforms import AnyTransform, Hides, NoisedBy, Transform
 
 
 class Algorithm(Component):
@@ -57,8 +57,33 @@ class Algorithm(Component):
         dp_sgd = self.local.dp_sgd
         return any(layer.secret for layer in self.transforms) or (dp_sgd is not None and not dp_sgd.seeded)
 
+    @property
+    def noised_by(self) -> NoisedBy:
+        """Who adds noise."""
+        return next((layer.noised_by for layer in self.transforms if layer.noised_by != "nobody"), "nobody")
+
+    @property
+    def hides(self) -> Hides:
+        """What its noise hides, where there is any."""
+        return next((layer.hides for layer in self.transforms if layer.noised_by != "nobody"), "sum")
+
+    @property
+    def sampling_rate(self) -> float:
+        """The probability of each client that privacy is counted with: 1 where the server sees who takes part."""
+        return 1.0 if self.noised_by == "clients" else self.select.sampling_rate or 1.0
+
+    @property
+    def survivors(self) -> int:
+        """The fewest updates that together carry the noise that is claimed."""
+        return max((layer.survivors for layer in self.transforms), default=0)
+
+    @property
+    def messages_repeat(self) -> bool:
+        """Whether clients send the same once more in a round that is computed again."""
+        return not self.secret or self.noised_by == "server"
+
     def _release(self, layer: Transform) -> Release | None:
-        return layer.release(self.select.sampling_rate or 1.0)
+        return layer.release(self.sampling_rate)
 
     @model_validator(mode="after")
     def _steps_add_up(self) -> Self:
@@ -119,20 +144,17 @@ class Algorithm(Component):
 
     @model_validator(mode="after")
     def _noise_hides_what_it_says(self) -> Self:
-        noising = [layer for layer in self.transforms if self._release(layer) is not None]
+        noising = [layer for layer in self.transforms if layer.noised_by != "nobody"]
         if not noising:
             return self
-        kind = noising[0].kind
+        layer, kind = noising[0], noising[0].kind
         if len(noising) > 1:
             raise ValueError(f"transforms: one of them may add noise, got {len(noising)}")
-        if noising[0] is not self.transforms[-1]:
-            raise ValueError(f"transforms: {kind} must be the last: what comes after it could undo its clipping")
-        if self.rule.share is None:
-            raise ValueError(
-                f"rule {self.rule.kind} has no bound on what one client counts, so {kind} cannot size its noise; use "
-                "fixed_mean"
-            )
-        if self.select.sampling_rate is None:
+        if layer.hides == "sum":
+            self._sums_as_noise_needs(layer, kind)
+        if layer.noised_by == "clients":
+            self._tells_no_more_than_messages(kind)
+        elif self.select.sampling_rate is None:
             raise ValueError(
                 f"select {self.select.kind} does not draw each client by itself, so what {kind} costs is not known; "
                 "use poisson, or all"
@@ -140,3 +162,25 @@ class Algorithm(Component):
         if self.correction.extra_vectors:
             raise ValueError(f"correction {self.correction.kind} sends vectors that {kind} does not noise; use fedprox")
         return self
+
+    def _sums_as_noise_needs(self, layer: Transform, kind: str) -> None:
+        if layer is not self.transforms[-1]:
+            raise ValueError(f"transforms: {kind} must be the last: what comes after it could undo its clipping")
+        if self.rule.share is None:
+            raise ValueError(
+                f"rule {self.rule.kind} has no bound on what one client counts, so {kind} cannot size its noise; use "
+                "fixed_mean"
+            )
+
+    def _tells_no_more_than_messages(self, kind: str) -> None:
+        """Where the server may learn nothing but noised vectors, it must not need more."""
+        if not self.rule.equal:
+            raise ValueError(
+                f"rule {self.rule.kind} goes by what clients say of themselves (rows, steps, loss), which {kind} does "
+                "not hide; use mean or a robust rule, or fixed_mean without cap"
+            )
+        if self.select.asks_rows:
+            raise ValueError(
+                f"select {self.select.kind} goes by what clients hold, which {kind} does not hide; use uniform, "
+                "poisson or all"
+            )

@@ -51,6 +51,8 @@ def encode(algorithm: Algorithm, round: int, layers: Layers, trained: Trained) -
 
 def _through(algorithm: Algorithm, round: int, position: int, layers: Layers, trained: Trained) -> Trained:
     layer, (update, memory) = algorithm.transforms[position], trained
+    if layer.noised_by == "clients":
+        update = _bare(update)
     if not layer.feeds_back:
         rng = _rng(algorithm, round, position, update.client)
         return Trained(_counted(layer, update, layer.encode(update, layers, rng)), memory)
@@ -60,6 +62,11 @@ def _through(algorithm: Algorithm, round: int, position: int, layers: Layers, tr
         sent = layer.encode(owed, layers, _rng(algorithm, round, position, update.client))
         seen = layer.decode(sent, sum(layers), _rng(algorithm, round, position, update.client))
         return Trained(_counted(layer, owed, sent), memory | {kept: owed.delta - seen.delta})
+
+
+def _bare(update: Update) -> Update:
+    """Without all that noise does not hide: how many rows a client has, how it trained, and how well."""
+    return Update(update.client, update.delta, 1.0)
 
 
 def _counted(layer: Transform, before: Update, after: Update) -> Update:

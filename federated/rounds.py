@@ -73,6 +73,11 @@ def initial_state(algorithm: Algorithm, engine: Engine, clients: int) -> ServerS
             f"algorithm.rule: {algorithm.rule.kind} cannot average what no gradient moves (batch normalisation, "
             "frozen layers); use group normalisation, or another rule"
         )
+    if engine.size > engine.trainable and algorithm.noised_by == "clients":
+        raise PlanError(
+            "algorithm.transforms: no noise hides what no gradient moves (batch normalisation, frozen layers); use "
+            "group normalisation"
+        )
     params = engine.init(algorithm.seed)
     return ServerState(
         round=0,
@@ -255,9 +260,10 @@ def server_half(
 
     Raises:
         ValueError: the rule got too few updates.
-        TrainingError: the new model is not finite.
+        TrainingError: there are too few updates for the noise that is claimed, or the new model is not finite.
     """
     done, split = state.round + 1, state.trainable
+    _require_survivors(algorithm, done, len(updates))
     ordered = sorted(updates, key=lambda update: update.client)
     guided = state.rule if root is None else algorithm.rule.guided(state.rule, root)
     rule_state, aggregate, metrics = algorithm.rule.next(
@@ -277,3 +283,12 @@ def server_half(
     norm = {"aggregate_norm": l2_norm(finished.result)}
     next_state = ServerState(done, params, split, rule_state, stepped.state, corrected.state, finished.state)
     return next_state, metrics | finished.metrics | corrected.metrics | stepped.metrics | norm
+
+
+def _require_survivors(algorithm: Algorithm, round: int, found: int) -> None:
+    """Before anything is summed: fewer clients carry less noise than was paid for."""
+    if found < algorithm.survivors:
+        raise TrainingError(
+            f"round {round}: {found} updates carry too little noise, it is sized for at least {algorithm.survivors}; "
+            "nothing is released. Lower least of the transform that adds it, or let more clients take part"
+        )

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from configs import environment
 from configs.plan import Plan
-from configs.privacy import Privacy
+from configs.privacy import Privacy, meaning
 from federated.errors import InputError
 from federated.privacy.accounting import SelfComposed, affordable, calibrated, epsilon, tight
 from federated.privacy.calculator import Answer
@@ -34,7 +34,8 @@ class Payer(NamedTuple):
 class Forecast(NamedTuple):
     """What rounds cost whom they cost most, after what that has spent; ``within`` of them the plan's budget pays for.
 
-    Where records are hidden, each client pays, in every round that it takes part in: here, in all of them.
+    Where records are hidden, each client pays, in every round that it takes part in: here, in all of them. ``means``
+    is what ε is one of.
     """
 
     answer: Answer
@@ -42,12 +43,18 @@ class Forecast(NamedTuple):
     unit: Unit
     budget: float | None
     within: int
+    means: str
 
     def as_json(self) -> dict[str, Any]:
         """As plain values."""
         whose = {"unit": self.unit, "population": self.payer.population, "releases_a_round": self.payer.times}
         spent = {"spent_before": sum(run.times for run in self.payer.spent)}
-        return self.answer.as_json() | whose | spent | {"plan_budget": self.budget, "rounds_within": self.within}
+        return (
+            self.answer.as_json()
+            | whose
+            | spent
+            | {"plan_budget": self.budget, "rounds_within": self.within, "means": self.means}
+        )
 
 
 def forecast(plan: Plan, target: float | None, budget: float | None) -> Forecast:
@@ -74,7 +81,12 @@ def forecast(plan: Plan, target: float | None, budget: float | None) -> Forecast
     release = worst.release
     rate = getattr(release, "sampling_rate", 1.0)
     return Forecast(
-        Answer(cost, privacy.delta, rate, release.noise_multiplier, rounds), worst, unit, privacy.budget, within
+        Answer(cost, privacy.delta, rate, release.noise_multiplier, rounds),
+        worst,
+        unit,
+        privacy.budget,
+        within,
+        meaning(plan),
     )
 
 

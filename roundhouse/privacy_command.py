@@ -151,7 +151,10 @@ def _of_plan(found: Forecast) -> Iterator[tuple[str, str]]:
     spent = sum(run.times for run in found.payer.spent)
     most = ", which pays most" if found.unit == "record" else ""
     yield "population", found.payer.population + most + (f", {spent:,} releases spent before" if spent else "")
-    yield from _of_rounds(found.answer, found.unit)
+    yield "epsilon", _epsilon(found.answer.epsilon)
+    yield "epsilon is of", found.means
+    yield "noise multiplier", f"{found.answer.noise_multiplier:g}"
+    yield "rounds", f"{found.answer.rounds:,}"
     if found.unit == "record":
         yield "steps a round", f"{found.payer.times:,}, where it takes part in every round"
     if found.within < found.answer.rounds:
@@ -175,8 +178,10 @@ def _of_ledger(found: Statement) -> Iterator[tuple[str, str]]:
     yield "delta", f"{terms.delta:g}"
     yield "neighbours differ in", f"one {terms.unit}, added or removed"
     for release, times in found.spent:
-        said = ", ".join(f"{name} {value:g}" for name, value in release.model_dump(exclude={"kind"}).items())
-        yield "spent", f"{times:,} × {said} (Poisson)"
+        fields = release.model_dump()
+        noise = fields.pop("kind")
+        said = ", ".join(f"{name} {value:g}" for name, value in fields.items())
+        yield "spent", f"{times:,} × {said} ({'Poisson' if 'sampling_rate' in fields else noise})"
     yield "trainings", f"{len(found.runs):,}"
     yield "entries", f"{found.entries:,}, the last is {found.head[:12]}"
 

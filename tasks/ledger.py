@@ -10,7 +10,7 @@ from pydantic import Field, TypeAdapter
 
 from federated.component import Component
 from federated.errors import InputError, TrainingError
-from federated.privacy.accounting import RELATION, Epsilon, SelfComposed, affordable, epsilon, tight
+from federated.privacy.accounting import COARSE, RELATION, Epsilon, SelfComposed, affordable, epsilon, tight
 from federated.privacy.releases import AnyRelease, Release, Unit
 from tasks.signed_log import LedgerError, SignedLog
 from tasks.signing import Signer, Trusted
@@ -187,7 +187,7 @@ class PrivacyLedger(SignedLog):
     def spent(self) -> float:
         """ε so far, by the accountant that the budget goes by."""
         with self._transaction():
-            return tight(self._so_far(), self.terms.delta)
+            return tight(self._so_far(), self.terms.delta, COARSE)
 
     def _fits(self, more: SelfComposed) -> bool:
         budget = self.terms.budget
@@ -198,13 +198,13 @@ class PrivacyLedger(SignedLog):
         return self._with(more) <= budget
 
     def _with(self, more: SelfComposed) -> float:
-        return tight([*self._so_far(), more], self.terms.delta)
+        return tight([*self._so_far(), more], self.terms.delta, COARSE)
 
     def _left(self, release: Release, budget: float) -> int:
         """Counted once for what else was spent; each release then takes one of them."""
         beside = self._beside(release)
         if self._counted is None or self._counted[0] != beside:
-            self._counted = beside, affordable(release, budget, self.terms.delta, beside[1])
+            self._counted = beside, affordable(release, budget, self.terms.delta, beside[1], COARSE)
         return self._counted[1] - self._spent[release]
 
     def _beside(self, release: Release) -> tuple[Release, tuple[SelfComposed, ...]]:
@@ -214,7 +214,7 @@ class PrivacyLedger(SignedLog):
         return [SelfComposed(release, times) for release, times in self._spent.items() if times]
 
     def _exceeded(self, more: SelfComposed) -> str:
-        spent, after = tight(self._so_far(), self.terms.delta), self._with(more)
+        spent, after = tight(self._so_far(), self.terms.delta, COARSE), self._with(more)
         return (
             f"privacy budget of {self.terms.population}: epsilon {spent:.4g} is spent, the next round would make it "
             f"{after:.4g}, more than {self.terms.budget:g} "

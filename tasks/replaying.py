@@ -40,8 +40,9 @@ class Replayed(NamedTuple):
     """A round computed again: the digest of the weights that was recorded, and the one found now.
 
     ``since`` is the round whose weights it was computed from, with every round between. ``differing`` are clients whose
-    updates are not those recorded; ``code_changed`` says whether other code computed. ``noise`` is how strong that of
-    the round was, over its clip norm, where it could not be drawn again, and ``claimed`` how strong it should be.
+    updates are not those recorded, which is not known of clients with secret noise; ``code_changed`` says whether other
+    code computed. ``noise`` is how strong that of the round was, over its clip norm, where it could not be drawn again,
+    and ``claimed`` how strong it should be.
     """
 
     name: str
@@ -138,7 +139,7 @@ class _Past:
             since=since,
             recorded=record["weights_sha256"],
             computed=digest(after.params),
-            differing=tuple(sorted({client for client, _ in sent.items() ^ computed.items()})),
+            differing=_differing(sent, computed, machine.algorithm.messages_repeat),
             code_changed=record["code_sha256"] != machine.code_sha256,
             noise=passed.metrics.get(NOISE_FOUND),
             claimed=machine.claimed,
@@ -245,6 +246,12 @@ class _Machine:
         passed = one_round(algorithm, engine, before, clients, memories, needed, root, self._adversary, selection)
         memories |= passed.learnt
         return passed
+
+
+def _differing(sent: dict[str, str], computed: dict[str, str], repeat: bool) -> tuple[str, ...]:
+    """Clients whose messages have another digest; where noise in these cannot be drawn again, those with none."""
+    different = {client for client, _ in sent.items() ^ computed.items()}
+    return tuple(sorted(different if repeat else sent.keys() ^ computed.keys()))
 
 
 def _arrays(library: Library, name: str, version: str) -> Arrays | None:

@@ -52,6 +52,10 @@ class CustomRule(Rule):
         return self.rule.robust
 
     @property
+    def equal(self) -> bool:
+        return self.rule.equal
+
+    @property
     def least(self) -> int:
         return self.rule.least
 

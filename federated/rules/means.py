@@ -80,6 +80,10 @@ class Mean(Rule):
     def additive(self) -> bool:
         return True
 
+    @property
+    def equal(self) -> bool:
+        return True
+
     def next(self, state: Any, updates: Iterable[Update]) -> Step[Any, Vector]:
         total, count = _sum(updates)
         if total is None:
@@ -105,6 +109,10 @@ class FixedMean(Rule):
     @property
     def averages(self) -> bool:
         return False
+
+    @property
+    def equal(self) -> bool:
+        return self.cap is None
 
     @property
     def least(self) -> int:

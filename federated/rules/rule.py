@@ -46,6 +46,11 @@ class Rule(Component, ABC):
         return False
 
     @property
+    def equal(self) -> bool:
+        """Whether it goes by updates' vectors alone: not by the weight, the steps or the loss that comes with them."""
+        return self.robust
+
+    @property
     def least(self) -> int:
         """The fewest updates that it can work with."""
         return 1

@@ -36,6 +36,10 @@ class CustomSelector(Selector):
         return self.selector.named
 
     @property
+    def asks_rows(self) -> bool:
+        return self.selector.asks_rows
+
+    @property
     def sampling_rate(self) -> float | None:
         return self.selector.sampling_rate
 

@@ -73,6 +73,10 @@ class BySize(Selector):
     kind: Literal["by_size"] = "by_size"
     cohort: int = Field(ge=1, description="clients a round")
 
+    @property
+    def asks_rows(self) -> bool:
+        return True
+
     def cohort_size(self, clients: int) -> int:
         return self.cohort
 

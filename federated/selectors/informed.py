@@ -38,6 +38,10 @@ class PowerOfChoice(Selector):
     def cohort_size(self, clients: int) -> int:
         return self.cohort
 
+    @property
+    def asks_rows(self) -> bool:
+        return True
+
     def check(self, cards: Mapping[str, Card]) -> None:
         if self.candidates > len(cards):
             raise PlanError(

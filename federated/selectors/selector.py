@@ -50,6 +50,11 @@ class Selector(Component, ABC):
         return frozenset()
 
     @property
+    def asks_rows(self) -> bool:
+        """Whether it goes by what clients hold: how many rows, or how large their loss is."""
+        return False
+
+    @property
     def sampling_rate(self) -> float | None:
         """The probability with which each client takes part, by itself, as privacy is counted; None: it is not so."""
         return None

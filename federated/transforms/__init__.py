@@ -6,10 +6,12 @@ from pydantic import Field
 
 from federated.component import ByKind
 from federated.transforms.clipping import Clip, ClipElements, ClipLayers
+from federated.transforms.distributed_noise import DistributedSkellam
+from federated.transforms.local_noise import LocalGaussian
 from federated.transforms.noising import NOISE_FOUND, CentralGaussian
 from federated.transforms.quantising import Quantise, Rotate, Sign
 from federated.transforms.sparsifying import RandomK, TopK
-from federated.transforms.transform import Layers, Transform
+from federated.transforms.transform import Hides, Layers, NoisedBy, Transform
 
 __all__ = [
     "NOISE_FOUND",
@@ -18,7 +20,11 @@ __all__ = [
     "Clip",
     "ClipElements",
     "ClipLayers",
+    "DistributedSkellam",
+    "Hides",
     "Layers",
+    "LocalGaussian",
+    "NoisedBy",
     "Quantise",
     "RandomK",
     "Rotate",
@@ -28,7 +34,17 @@ __all__ = [
 ]
 
 AnyTransform = Annotated[
-    Clip | ClipLayers | ClipElements | TopK | RandomK | Quantise | Rotate | Sign | CentralGaussian,
+    Clip
+    | ClipLayers
+    | ClipElements
+    | TopK
+    | RandomK
+    | Quantise
+    | Rotate
+    | Sign
+    | CentralGaussian
+    | LocalGaussian
+    | DistributedSkellam,
     Field(discriminator="kind"),
     ByKind(),
 ]

@@ -13,7 +13,7 @@ from federated.component import Step, Vector
 from federated.privacy.releases import Gaussian, Release
 from federated.randomness import secret_normals
 from federated.transforms.clipping import Clip
-from federated.transforms.transform import Transform
+from federated.transforms.transform import NoisedBy, Transform
 
 _GRID = 2.0**-30  # of the noise's standard deviation
 _CHUNK = 16_384  # coordinates
@@ -53,6 +53,10 @@ class CentralGaussian(Clip):
     def secret(self) -> bool:
         return not self.seeded
 
+    @property
+    def noised_by(self) -> NoisedBy:
+        return "server"
+
     def release(self, sampling_rate: float) -> Release | None:
         return Gaussian(noise_multiplier=self.noise_multiplier, sampling_rate=sampling_rate)
 
@@ -65,7 +69,7 @@ class CentralGaussian(Clip):
     ) -> Step[Any, Vector]:
         deviation = self.deviation(share)
         draw = secret_normals if self.secret else rng.standard_normal
-        noised = _noised(aggregate, deviation, draw)
+        noised = with_noise(aggregate, deviation, draw)
         return Step(noised if self.secret else None, noised, {"noise_deviation": deviation})
 
     def deviation(self, share: float) -> float:
@@ -91,11 +95,14 @@ class _DrawnBefore(CentralGaussian):
         return Step(self.noised, self.noised, {NOISE_FOUND: found})
 
 
-def _noised(aggregate: Vector, deviation: float, draw: Callable[[int], NDArray[np.float64]]) -> Vector:
-    """Chunk by chunk, which stay in a core's cache."""
-    noised, grid = np.empty(aggregate.shape, np.float32), deviation * _GRID
-    for start in range(0, aggregate.size, _CHUNK):
-        chunk = aggregate[start : start + _CHUNK]
+def with_noise(vector: Vector, deviation: float, draw: Callable[[int], NDArray[np.float64]]) -> Vector:
+    """The vector plus Gaussian noise, on a grid (Mironov 2012); ``draw`` gives standard normal numbers.
+
+    Chunk by chunk, which stay in a core's cache.
+    """
+    noised, grid = np.empty(vector.shape, np.float32), deviation * _GRID
+    for start in range(0, vector.size, _CHUNK):
+        chunk = vector[start : start + _CHUNK]
         noised[start : start + _CHUNK] = (
             np.rint(chunk.astype(np.float64) / grid) + np.rint(draw(chunk.size) / _GRID)
         ) * grid

@@ -19,6 +19,12 @@ from federated.updates import Update
 Makes = Literal["weights", "fewer", "codes"]
 """What leaves a transform: a number a weight, fewer numbers, or codes in place of numbers."""
 
+NoisedBy = Literal["nobody", "server", "clients"]
+"""Who adds noise: the server to what it has aggregated, or every client to what it sends."""
+
+Hides = Literal["sum", "message"]
+"""What noise makes private: no more than a sum of messages, or each message by itself."""
+
 Layers = tuple[int, ...]
 """How many trainable weights each layer of the model has, in order."""
 
@@ -43,6 +49,21 @@ class Transform(Component, ABC):
     def secret(self) -> bool:
         """Whether it draws what nobody can draw again."""
         return False
+
+    @property
+    def noised_by(self) -> NoisedBy:
+        """Who adds its noise. What clients add, the server sees: who takes part is then no secret."""
+        return "nobody"
+
+    @property
+    def hides(self) -> Hides:
+        """What its noise hides, where it adds any."""
+        return "sum"
+
+    @property
+    def survivors(self) -> int:
+        """The fewest updates that together carry the noise that is claimed."""
+        return 0
 
     def release(self, sampling_rate: float) -> Release | None:
         """What a round costs of a privacy budget, its clients drawn at this rate; None where it adds no noise."""

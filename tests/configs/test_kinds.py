@@ -126,6 +126,8 @@ NAMED: dict[str, list[dict[str, Any]]] = {
         {"kind": "rotate", "bits": 2},
         {"kind": "sign"},
         {"kind": "central_gaussian", "norm": 1.0, "noise_multiplier": 2.0},
+        {"kind": "local_gaussian", "norm": 1.0, "noise_multiplier": 2.0},
+        {"kind": "distributed_skellam", "norm": 1.0, "noise_multiplier": 2.0, "least": 5},
     ],
     "algorithm.rule": [
         {"kind": "mean"},
@@ -165,18 +167,20 @@ NAMED: dict[str, list[dict[str, Any]]] = {
 }
 """Each family by its path in a plan, with the least that names each member."""
 
+NOISES = ("central_gaussian", "local_gaussian", "distributed_skellam")
+PRIVATE = [
+    "baselines=false",
+    "privacy={population: people, delta: 1.0e-5, budget: null}",
+    "algorithm.select={kind: all}",
+    "algorithm.rule={kind: fixed_mean, expected: 20}",
+]
 FITTING = {
     "algorithm.select": ["partition={kind: natural}"],
     "partition": ["algorithm.select={kind: all}"],
     "algorithm.correction": ["algorithm.transforms=[]"],
     "algorithm.rule": ["quorum=7"],
     "algorithm.rule.fltrust": ["holdout.root=0.05"],
-    "algorithm.transforms.0.central_gaussian": [
-        "baselines=false",
-        "privacy={population: people, delta: 1.0e-5, budget: null}",
-        "algorithm.select={kind: all}",
-        "algorithm.rule={kind: fixed_mean, expected: 20}",
-    ],
+    **{f"algorithm.transforms.0.{kind}": PRIVATE for kind in NOISES},
     "promotion.gates.0": ["promotion.gates=[{kind: schema}]"],
     "attacks.0": ["simulation=true", "attacks=[{kind: sign_flip, count: 1}]"],
 }

@@ -103,6 +103,8 @@ from federated.transforms import (
     Clip,
     ClipElements,
     ClipLayers,
+    DistributedSkellam,
+    LocalGaussian,
     Quantise,
     RandomK,
     Rotate,
@@ -162,6 +164,8 @@ TRANSFORMS = (
     Sign(),
     CentralGaussian(norm=1.0, noise_multiplier=1.0),
     CentralGaussian(norm=0.3, noise_multiplier=1.0, seeded=True),
+    LocalGaussian(norm=1.0, noise_multiplier=1.0),
+    DistributedSkellam(norm=1.0, noise_multiplier=1.0, least=1, seeded=True),
 )
 SERVER_OPTIMIZERS = (
     ServerSgd(),

@@ -73,12 +73,12 @@ def test_every_round_logs_what_is_spent_and_every_version_says_it() -> None:
     summary = train(plan)
     release = plan.algorithm.release
     assert release is not None
-    assert history(summary, "epsilon") == pytest.approx([cost(plan, rounds) for rounds in (1, 2, 3)])
-    assert history(summary, "epsilon_next") == pytest.approx([cost(plan, rounds) for rounds in (2, 3, 4)])
+    assert history(summary, "epsilon") == pytest.approx([cost(plan, rounds) for rounds in (1, 2, 3)], abs=1e-3)
+    assert history(summary, "epsilon_next") == pytest.approx([cost(plan, rounds) for rounds in (2, 3, 4)], abs=1e-3)
     most = affordable(release, 50, DELTA)
     assert history(summary, "privacy_rounds_left") == [most - 1, most - 2, most - 3]
     for number, version in enumerate(versions_of("wards"), 1):
-        assert float(version.tags["epsilon"]) == pytest.approx(cost(plan, number), rel=1e-5)
+        assert float(version.tags["epsilon"]) == pytest.approx(cost(plan, number), abs=1e-3)
         assert version.tags["epsilon_means"] == "one client, added or removed; delta 1e-05; Poisson sampling at 0.5"
         assert version.tags["privacy_population"] == "wards"
         assert verify(f"wards/{version.version}", trusted_keys()).faults == []
@@ -138,7 +138,7 @@ def test_a_round_that_broke_off_is_drawn_and_paid_for_again() -> None:
     summary = train(plan, run_key="night")
     assert ledger().statement().spent == (SelfComposed(plan.algorithm.release, 4),)  # type: ignore[arg-type]
     assert ledger().attempts("wards-night", 2) == 2
-    assert history(summary, "epsilon") == pytest.approx([cost(plan, rounds) for rounds in (1, 3, 4)])
+    assert history(summary, "epsilon") == pytest.approx([cost(plan, rounds) for rounds in (1, 3, 4)], abs=1e-3)
 
 
 @pytest.mark.usefixtures("breaks_off_in_round_2")
@@ -169,7 +169,7 @@ def test_noise_that_a_seed_repeats_is_paid_for_once_and_comes_to_the_same_weight
     for summary, run_key in ((broken, "broken"), (whole, "whole"), (blocks, "blocks")):
         path = environment.privacy_ledger(f"wards-{run_key}", simulated=True)
         assert ledger(path).statement().spent == (SelfComposed(plan.algorithm.release, 3),)  # type: ignore[arg-type]
-        assert history(summary, "epsilon") == pytest.approx([cost(plan, rounds) for rounds in (1, 2, 3)])
+        assert history(summary, "epsilon") == pytest.approx([cost(plan, rounds) for rounds in (1, 2, 3)], abs=1e-3)
         assert run_of(summary).data.tags["noise"] == "from the seed: a simulation"
     assert not environment.privacy_ledger("wards").exists()
     assert replay("wards@latest", trusted_keys()).agrees

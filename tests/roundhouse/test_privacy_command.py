@@ -107,11 +107,9 @@ def test_a_plan_is_asked_before_it_trains(home: Path) -> None:
     assert done.stdout.splitlines() == [
         "population              wards",
         "epsilon                 6.4471 (by Rényi divergences 7.3300)",
-        "delta                   1e-05",
+        "epsilon is of           one client, added or removed; delta 1e-05; Poisson sampling at 0.25",
         "noise multiplier        1",
-        "sampling rate           0.25, each client by itself (Poisson)",
         "rounds                  12",
-        "neighbours differ in    one client, added or removed",
         "the plan's budget       6: it ends the training after 10 rounds",
     ], done.stderr
     noise = asked(home, str(plan), "--target-epsilon", "2")["noise_multiplier"]
@@ -150,7 +148,8 @@ def test_where_records_are_hidden_the_client_is_named_that_pays_most(home: Path)
     plan.write_text(RECORDS)
     lines = dict(line.split("  ", 1) for line in roundhouse(home, "privacy", str(plan)).stdout.splitlines())
     assert lines["population"].strip() == "silos/client-1, which pays most"
-    assert lines["neighbours differ in"].strip() == "one record, added or removed"
+    means = "one record of a client, added or removed; delta 0.0001; Poisson batches of 32"
+    assert lines["epsilon is of"].strip() == means
     assert lines["steps a round"].strip() == "9, where it takes part in every round"
     assert lines["the plan's budget"].strip().startswith("2: it keeps it out after ")
     found = asked(home, str(plan), "--target-epsilon", "2")

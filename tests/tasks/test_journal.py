@@ -18,7 +18,7 @@ from federated.errors import InputError, PlanError, TrackingError, TrainingError
 from federated.loop import one_round
 from federated.packing import pack
 from federated.rounds import ServerState, initial_state
-from federated.rules import CustomRule, WeightedMean
+from federated.rules import CustomRule, FixedMean, WeightedMean
 from federated.selectors import Uniform
 from federated.server_optimizers import ServerOptimizer
 from federated.transforms import Clip, Transform
@@ -80,7 +80,12 @@ STATEFUL = ALGORITHM.model_copy(
 ALGORITHMS = [
     STATEFUL,
     *(ALGORITHM.model_copy(update={"rule": rule, "select": Uniform(cohort=max(3, rule.least))}) for rule in RULES),
-    *(ALGORITHM.model_copy(update={"transforms": (layer,)}) for layer in TRANSFORMS),
+    *(ALGORITHM.model_copy(update={"transforms": (layer,)}) for layer in TRANSFORMS if layer.noised_by == "nobody"),
+    *(
+        ALGORITHM.model_copy(update={"transforms": (layer,), "rule": FixedMean(expected=3.0)})
+        for layer in TRANSFORMS
+        if layer.noised_by != "nobody" and not layer.secret
+    ),
     *(ALGORITHM.model_copy(update={"server": optimizer}) for optimizer in SERVER_OPTIMIZERS),
 ]
 
