@@ -82,6 +82,10 @@ class Algorithm(Component):
         """Whether clients send the same once more in a round that is computed again."""
         return not self.secret or self.noised_by == "server"
 
+    def hearing(self, transforms: tuple[Transform, ...]) -> Self:
+        """As clients apply it who were told of ``transforms``."""
+        return self.model_copy(update={"transforms": transforms}) if transforms else self
+
     def _release(self, layer: Transform) -> Release | None:
         return layer.release(self.sampling_rate)
 
@@ -171,6 +175,7 @@ class Algorithm(Component):
                 f"rule {self.rule.kind} has no bound on what one client counts, so {kind} cannot size its noise; use "
                 "fixed_mean"
             )
+        layer.check(self.rule.share)
 
     def _tells_no_more_than_messages(self, kind: str) -> None:
         """Where the server may learn nothing but noised vectors, it must not need more."""

@@ -64,7 +64,8 @@ def one_round(
     cohort = [adversary.poisoned(number, clients[name]) for name in selection.cohort]
     kept = [memories.get(name, {}) for name in selection.cohort]
     trained = adversary.lied(number, list(local_updates(algorithm, engine, sent, cohort, kept)))
-    encoded = [encode(algorithm, number, engine.layers, one) for one in trained]
+    heard = algorithm.hearing(sent.transforms)
+    encoded = [encode(heard, number, engine.layers, one) for one in trained]
     usable, left_out = screen(number, [one.update for one in encoded], quorum)
     learnt = {update.client: memory for update, memory in encoded if memory and update.client not in left_out}
     guided = guide(algorithm, engine, sent, root) if algorithm.rule.needs_root and root is not None else None

@@ -91,14 +91,14 @@ def decode(algorithm: Algorithm, round: int, trainable: int, update: Update) -> 
 
 
 def finish(
-    algorithm: Algorithm, round: int, states: Sequence[Any], delta: Vector, cohort: Sequence[str]
+    algorithm: Algorithm, round: int, states: Sequence[Any], delta: Vector, updates: Sequence[Update]
 ) -> Step[tuple[Any, ...], Vector]:
     """The server's side of every transform, once a round, in reverse."""
     after, metrics = list(states), Metrics()
     share = math.nan if algorithm.rule.share is None else algorithm.rule.share
     for position, layer in _reverse(algorithm):
         rng = generator(algorithm.seed, round, f"finish-{position}")
-        finished = layer.finish(after[position], delta, cohort, rng, share)
+        finished = layer.finish(after[position], delta, updates, rng, share)
         after[position], delta = finished.state, finished.result
         metrics |= finished.metrics
     return Step(tuple(after), delta, metrics)

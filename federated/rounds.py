@@ -23,6 +23,7 @@ from federated.errors import PlanError, TrainingError, stage
 from federated.onion import Memory, Trained, decode, encode, finish
 from federated.randomness import generator, secret_generator
 from federated.selectors import Pool, Selection
+from federated.transforms import Transform
 from federated.updates import Update, l2_norm
 
 _NAMED = 20  # clients that a message names
@@ -46,11 +47,15 @@ class ServerState(NamedTuple):
 
 
 class Broadcast(NamedTuple):
-    """What the server sends to every client of a cohort: the model, and what the correction adds."""
+    """What the server sends to every client of a cohort: the model, what the correction adds, and transforms as of now.
+
+    Without ``transforms`` they are the plan's.
+    """
 
     round: int
     params: Vector
     extra: Vector | None
+    transforms: tuple[Transform, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -113,7 +118,9 @@ def loss_of(engine: Engine, params: Vector, client: Client) -> float:
 
 def broadcast(algorithm: Algorithm, state: ServerState) -> Broadcast:
     """What goes down in the round after ``state``."""
-    return Broadcast(state.round + 1, state.params, algorithm.correction.down(state.correction))
+    layers = zip(algorithm.transforms, state.transforms, strict=True)
+    now = tuple(layer.now(left) for layer, left in layers)
+    return Broadcast(state.round + 1, state.params, algorithm.correction.down(state.correction), now)
 
 
 def local_updates(
@@ -145,7 +152,7 @@ def client_half(
 ) -> Trained:
     """All of a client's work in one round: what it sends, and its memory afterwards."""
     (trained,) = local_updates(algorithm, engine, sent, [client], [memory or {}])
-    return encode(algorithm, sent.round, engine.layers, trained)
+    return encode(algorithm.hearing(sent.transforms), sent.round, engine.layers, trained)
 
 
 def _local_rng(algorithm: Algorithm, sent: Broadcast, client: Client) -> np.random.Generator:
@@ -269,10 +276,9 @@ def server_half(
     rule_state, aggregate, metrics = algorithm.rule.next(
         guided, (decode(algorithm, done, split, update) for update in ordered)
     )
-    cohort = tuple(update.client for update in ordered)
     if aggregate.shape != state.params.shape:
         raise TrainingError(f"round {done}: the rule gave shape {aggregate.shape}, expected {state.params.shape}")
-    finished = finish(algorithm, done, state.transforms, aggregate[:split], cohort)
+    finished = finish(algorithm, done, state.transforms, aggregate[:split], ordered)
     corrected = algorithm.correction.finish(state.correction, finished.result, ordered)
     stepped = algorithm.server.next(done, state.server, state.params[:split], corrected.result)
     params = np.concatenate([stepped.result, state.params[split:] + aggregate[split:]])

@@ -49,7 +49,7 @@ class Stages(NamedTuple):
 
     select: Callable[[Training, At, Vector], Sealed[Selection]]
     train: Callable[[Training, At, int, Sealed[Broadcast], Shard], Promised]
-    clip: Callable[[Training, At, Trainings], Trainings]
+    clip: Callable[[Training, At, Sealed[Broadcast], Trainings], Trainings]
     aggregate: Callable[[Training, At, Sealed[ServerState], Updates], Sealed[Aggregated]]
     evaluate: Callable[[Training, At, Vector], Sealed[Evaluated]]
 
@@ -98,7 +98,7 @@ def _work(
     trained = training.adversary.lied(at.round, _train_cohort(training, at, sent, cohort, stages))
     watch.lap("train")
     before = sum(one.update.nbytes for one in trained)
-    encoded = stages.clip(training, at, Sealed(trained))
+    encoded = stages.clip(training, at, Sealed(sent), Sealed(trained))
     watch.lap("clip")
     updates = [one.update for one in encoded.value]
     with stage(at.round, "aggregation"):

@@ -68,9 +68,11 @@ def train_clients(
 
 
 @task(task_run_name="clip_updates {at}", cache_policy=NO_CACHE, persist_result=False)
-def clip_updates(training: Training, at: At, trained: Sealed[list[Trained]]) -> Sealed[list[Trained]]:
+def clip_updates(
+    training: Training, at: At, sent: Sealed[Broadcast], trained: Sealed[list[Trained]]
+) -> Sealed[list[Trained]]:
     """Clipping and every other transform, as the clients apply them before an update leaves."""
-    algorithm, layers = training.plan.algorithm, training.engine.layers
+    algorithm, layers = training.plan.algorithm.hearing(sent.value.transforms), training.engine.layers
     return Sealed([encode(algorithm, at.round, layers, one) for one in trained.value])
 
 

@@ -17,7 +17,7 @@ from federated.algorithm import Algorithm
 from federated.component import Vector
 from federated.onion import Trained, encode
 from federated.privacy.auditing import Scored
-from federated.rounds import ServerState, server_half
+from federated.rounds import ServerState, broadcast, server_half
 from federated.transforms import Layers
 from federated.updates import Update
 
@@ -70,6 +70,7 @@ def audited_round(
     ``layers`` are the engine's. All canaries whose coin says so take part: what is audited is a round without
     amplification by sampling.
     """
-    sent = [encode(algorithm, state.round + 1, layers, Trained(own, {})).update for own in canaries.updates()]
+    heard = algorithm.hearing(broadcast(algorithm, state).transforms)
+    sent = [encode(heard, state.round + 1, layers, Trained(own, {})).update for own in canaries.updates()]
     after, _ = server_half(algorithm, state, [*updates, *sent])
     return after, canaries.seen(state.params, after.params)

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from federated.component import ByKind
+from federated.transforms.adaptive import AdaptiveGaussian
 from federated.transforms.clipping import Clip, ClipElements, ClipLayers
 from federated.transforms.distributed_noise import DistributedSkellam
 from federated.transforms.local_noise import LocalGaussian
@@ -15,6 +16,7 @@ from federated.transforms.transform import Hides, Layers, NoisedBy, Transform
 
 __all__ = [
     "NOISE_FOUND",
+    "AdaptiveGaussian",
     "AnyTransform",
     "CentralGaussian",
     "Clip",
@@ -43,6 +45,7 @@ AnyTransform = Annotated[
     | Rotate
     | Sign
     | CentralGaussian
+    | AdaptiveGaussian
     | LocalGaussian
     | DistributedSkellam,
     Field(discriminator="kind"),

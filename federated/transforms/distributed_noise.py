@@ -109,10 +109,10 @@ class DistributedSkellam(Transform):
         return replace(update, delta=(extras.pop(_STEPS) / self._units).astype(np.float32), extras=extras)
 
     def finish(
-        self, state: Any, aggregate: Vector, cohort: Sequence[str], rng: np.random.Generator, share: float
+        self, state: Any, aggregate: Vector, updates: Sequence[Update], rng: np.random.Generator, share: float
     ) -> Step[Any, Vector]:
         released = aggregate * np.float32(self.norm)
-        effective = self.noise_multiplier * math.sqrt(len(cohort) / self.least)
+        effective = self.noise_multiplier * math.sqrt(len(updates) / self.least)
         metrics = {"noise_multiplier_effective": effective, "noise_deviation": effective * self.norm * share}
         return Step(released if self.secret else None, released, metrics)
 
@@ -130,9 +130,9 @@ class _DrawnBefore(DistributedSkellam):
     released: Any
 
     def finish(
-        self, state: Any, aggregate: Vector, cohort: Sequence[str], rng: np.random.Generator, share: float
+        self, state: Any, aggregate: Vector, updates: Sequence[Update], rng: np.random.Generator, share: float
     ) -> Step[Any, Vector]:
-        done = super().finish(state, aggregate, cohort, rng, share)
+        done = super().finish(state, aggregate, updates, rng, share)
         drawn = (self.released.astype(np.float64) - done.result) / done.metrics["noise_deviation"]
         found = float(np.sqrt(np.mean(drawn**2))) * self.noise_multiplier if drawn.size else self.noise_multiplier
         return Step(self.released, self.released, done.metrics | {NOISE_FOUND: found})

@@ -74,7 +74,7 @@ class LocalGaussian(Clip):
         return replace(update, delta=with_noise(clipped, self.noise_multiplier * self.norm, draw))
 
     def finish(
-        self, state: Any, aggregate: Vector, cohort: Sequence[str], rng: np.random.Generator, share: float
+        self, state: Any, aggregate: Vector, updates: Sequence[Update], rng: np.random.Generator, share: float
     ) -> Step[Any, Vector]:
         return Step(aggregate if self.secret else None, aggregate, {})
 
@@ -90,6 +90,6 @@ class _SentBefore(LocalGaussian):
     aggregate: Any
 
     def finish(
-        self, state: Any, aggregate: Vector, cohort: Sequence[str], rng: np.random.Generator, share: float
+        self, state: Any, aggregate: Vector, updates: Sequence[Update], rng: np.random.Generator, share: float
     ) -> Step[Any, Vector]:
         return Step(self.aggregate, self.aggregate, {})

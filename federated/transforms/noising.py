@@ -14,6 +14,7 @@ from federated.privacy.releases import Gaussian, Release
 from federated.randomness import secret_normals
 from federated.transforms.clipping import Clip
 from federated.transforms.transform import NoisedBy, Transform
+from federated.updates import Update
 
 _GRID = 2.0**-30  # of the noise's standard deviation
 _CHUNK = 16_384  # coordinates
@@ -65,7 +66,7 @@ class CentralGaussian(Clip):
         return np.zeros(size, np.float32) if self.secret else None
 
     def finish(
-        self, state: Any, aggregate: Vector, cohort: Sequence[str], rng: np.random.Generator, share: float
+        self, state: Any, aggregate: Vector, updates: Sequence[Update], rng: np.random.Generator, share: float
     ) -> Step[Any, Vector]:
         deviation = self.deviation(share)
         draw = secret_normals if self.secret else rng.standard_normal
@@ -88,10 +89,9 @@ class _DrawnBefore(CentralGaussian):
     noised: Any
 
     def finish(
-        self, state: Any, aggregate: Vector, cohort: Sequence[str], rng: np.random.Generator, share: float
+        self, state: Any, aggregate: Vector, updates: Sequence[Update], rng: np.random.Generator, share: float
     ) -> Step[Any, Vector]:
-        drawn = (self.noised.astype(np.float64) - aggregate) / self.deviation(share)
-        found = float(np.sqrt(np.mean(drawn**2))) * self.noise_multiplier if drawn.size else self.noise_multiplier
+        found = measured(self.noised, aggregate, self.deviation(share)) * self.noise_multiplier
         return Step(self.noised, self.noised, {NOISE_FOUND: found})
 
 
@@ -107,3 +107,9 @@ def with_noise(vector: Vector, deviation: float, draw: Callable[[int], NDArray[n
             np.rint(chunk.astype(np.float64) / grid) + np.rint(draw(chunk.size) / _GRID)
         ) * grid
     return noised
+
+
+def measured(noised: Vector, aggregate: Vector, deviation: float) -> float:
+    """How large noise is, found by taking the aggregate away again, over what it should be; 1 of no coordinates."""
+    drawn = (noised.astype(np.float64) - aggregate) / deviation
+    return float(np.sqrt(np.mean(drawn**2))) if drawn.size else 1.0

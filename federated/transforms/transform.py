@@ -82,13 +82,24 @@ class Transform(Component, ABC):
         return update
 
     def finish(
-        self, state: Any, aggregate: Vector, cohort: Sequence[str], rng: np.random.Generator, share: float
+        self, state: Any, aggregate: Vector, updates: Sequence[Update], rng: np.random.Generator, share: float
     ) -> Step[Any, Vector]:
-        """On the server, once a round: the aggregate as the server optimizer should see it.
+        """On the server, once a round: the aggregate of ``updates``, as they came, as the optimizer should see it.
 
         One client's update times ``share`` is the most of it that stands in the aggregate; NaN where no rule says.
         """
         return Step(state, aggregate, {})
+
+    def check(self, share: float) -> None:
+        """That it can do with a rule of this ``share``.
+
+        Raises:
+            ValueError: it cannot; it says what would do.
+        """
+
+    def now(self, state: Any) -> Transform:
+        """What clients apply in the round after ``state``: itself, unless that says otherwise."""
+        return self
 
     def again(self, state: Any) -> Transform:
         """What does once more the round that left ``state``: itself, unless it draws what cannot be drawn again."""

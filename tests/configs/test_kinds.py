@@ -126,6 +126,7 @@ NAMED: dict[str, list[dict[str, Any]]] = {
         {"kind": "rotate", "bits": 2},
         {"kind": "sign"},
         {"kind": "central_gaussian", "norm": 1.0, "noise_multiplier": 2.0},
+        {"kind": "adaptive_gaussian", "norm": 0.1, "noise_multiplier": 0.5, "quantile": 0.4},
         {"kind": "local_gaussian", "norm": 1.0, "noise_multiplier": 2.0},
         {"kind": "distributed_skellam", "norm": 1.0, "noise_multiplier": 2.0, "least": 5},
     ],
@@ -167,7 +168,7 @@ NAMED: dict[str, list[dict[str, Any]]] = {
 }
 """Each family by its path in a plan, with the least that names each member."""
 
-NOISES = ("central_gaussian", "local_gaussian", "distributed_skellam")
+NOISES = ("central_gaussian", "adaptive_gaussian", "local_gaussian", "distributed_skellam")
 PRIVATE = [
     "baselines=false",
     "privacy={population: people, delta: 1.0e-5, budget: null}",

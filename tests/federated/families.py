@@ -98,6 +98,7 @@ from federated.sources import (
     Wine,
 )
 from federated.transforms import (
+    AdaptiveGaussian,
     AnyTransform,
     CentralGaussian,
     Clip,
@@ -163,6 +164,8 @@ TRANSFORMS = (
     Rotate(bits=2),
     Sign(),
     CentralGaussian(norm=1.0, noise_multiplier=1.0),
+    AdaptiveGaussian(norm=0.1, noise_multiplier=0.1, seeded=True),
+    AdaptiveGaussian(norm=1.0, noise_multiplier=0.1, quantile=0.8),
     CentralGaussian(norm=0.3, noise_multiplier=1.0, seeded=True),
     LocalGaussian(norm=1.0, noise_multiplier=1.0),
     DistributedSkellam(norm=1.0, noise_multiplier=1.0, least=1, seeded=True),

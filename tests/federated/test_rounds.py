@@ -57,9 +57,9 @@ class Layer(Transform):
         delta = (update.delta - np.float32(self.plus)) / np.float32(self.times)
         return replace(update, delta=delta)
 
-    def finish(self, state, aggregate, cohort, rng, share):
+    def finish(self, state, aggregate, updates, rng, share):
         self.log.append(("finish", self.name, rng.random()))
-        self.log.append(("cohort", cohort, state))
+        self.log.append(("cohort", tuple(update.client for update in updates), state))
         metrics = {f"{self.name}_saw": float(len(aggregate))}
         return Step(state + 1, np.float32(self.times) * aggregate + np.float32(self.plus), metrics)
 

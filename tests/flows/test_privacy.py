@@ -29,6 +29,7 @@ pytestmark = pytest.mark.usefixtures("prefect_api", "home")
 
 SECRET = "{kind: central_gaussian, norm: 0.5, noise_multiplier: 1.5}"
 SEEDED = "{kind: central_gaussian, norm: 0.5, noise_multiplier: 1.5, seeded: true}"
+ADAPTIVE = "{kind: adaptive_gaussian, norm: 0.5, noise_multiplier: 0.1}"
 DELTA = 1e-5
 
 
@@ -175,8 +176,11 @@ def test_noise_that_a_seed_repeats_is_paid_for_once_and_comes_to_the_same_weight
     assert replay("wards@latest", trusted_keys()).agrees
 
 
-def test_a_training_with_secret_noise_goes_on_after_ctrl_c_and_is_replayed_from_what_it_released() -> None:
-    plan = noised("rounds=4")
+@pytest.mark.parametrize(("noise", "multiplier"), [(SECRET, 1.5), (ADAPTIVE, 0.1)], ids=["fixed", "adaptive"])
+def test_a_training_with_secret_noise_goes_on_after_ctrl_c_and_is_replayed_from_what_it_released(
+    noise: str, multiplier: float
+) -> None:
+    plan = noised("rounds=4", noise=noise)
     with watched_by(Interrupter()):
         train(plan, run_key="night", return_state=True)
     first, second = (version.tags["weights_sha256"] for version in versions_of("wards"))
@@ -185,10 +189,10 @@ def test_a_training_with_secret_noise_goes_on_after_ctrl_c_and_is_replayed_from_
     for version in versions_of("wards"):
         found = replay(f"wards/{version.version}", trusted_keys())
         assert (found.agrees, found.differing, found.since) == (True, (), found.round - 1)
-        assert found.noise == pytest.approx(1.5, abs=0.2)
+        assert found.noise == pytest.approx(multiplier, rel=0.15)
     assert found.computed == summary.weights_sha256
-    assert not found._replace(noise=0.1).agrees
-    assert not found._replace(noise=3.0).agrees
+    assert not found._replace(noise=0.1 * multiplier).agrees
+    assert not found._replace(noise=2.0 * multiplier).agrees
     assert found._replace(claimed=Span(0.0, 9.0)).agrees
 
 

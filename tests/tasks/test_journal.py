@@ -22,7 +22,7 @@ from federated.rules import CustomRule, FixedMean, WeightedMean
 from federated.selectors import Uniform
 from federated.server_optimizers import ServerOptimizer
 from federated.transforms import Clip, Transform
-from federated.updates import digest
+from federated.updates import Update, digest
 from tasks.journal import Journal
 from tasks.run_keys import require_run_key
 from tasks.signing import Signer, read_signed
@@ -64,10 +64,14 @@ class Remembering(Transform):
         return [None, np.zeros(size, np.float32)]
 
     def finish(
-        self, state: list[Any], aggregate: Vector, cohort: Sequence[str], rng: Any, share: float
+        self, state: list[Any], aggregate: Vector, updates: Sequence[Update], rng: Any, share: float
     ) -> Step[Any, Vector]:
         noise = rng.normal(0, 0.01, aggregate.size).astype(np.float32)
-        return Step([",".join(cohort), aggregate], aggregate + np.float32(0.1) * state[1] + noise, Metrics())
+        return Step(
+            [",".join(update.client for update in updates), aggregate],
+            aggregate + np.float32(0.1) * state[1] + noise,
+            Metrics(),
+        )
 
 
 STATEFUL = ALGORITHM.model_copy(
