@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks import aggregation, compilations, durability, growth, local_training, overhead, privacy_cost
+from benchmarks import (
+    aggregation,
+    compilations,
+    dp_sgd_cost,
+    durability,
+    growth,
+    local_training,
+    overhead,
+    privacy_cost,
+)
 from benchmarks.report import machine
 
 
@@ -19,6 +28,7 @@ def main() -> None:
         overhead.measure(rounds=300),
         durability.measure(),
         privacy_cost.measure(),
+        dp_sgd_cost.measure(),
     )
     text = "\n".join(["# Results", "", machine(), *map(str, tables)])
     print(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +26,8 @@ class DpSgd(Component):
     An example is in a batch with probability ``batch_size`` / rows. Its gradient is scaled down to an L2 norm of at
     most ``norm``. Noise of standard deviation ``noise_multiplier`` · ``norm`` is added to their sum, and that divided
     by ``batch_size``, however many there were. Of more than ``most`` examples in a batch, ``most`` are kept by chance,
-    so that batches have one shape; null is twice ``batch_size``. The number of a client's rows is not hidden.
+    so that batches have one shape; null is five deviations above ``batch_size``. The number of a client's rows is not
+    hidden.
 
     Draws and noise come from the operating system's entropy; with ``seeded``, for simulations only, from the plan's
     seed.
@@ -44,12 +46,14 @@ class DpSgd(Component):
 
     norm: float = Field(gt=0, description="largest L2 norm of an example's gradient")
     noise_multiplier: float = Field(gt=0, description="standard deviation of the noise over the clip norm")
-    most: int | None = Field(default=None, ge=1, description="largest batch; null: twice the batch size")
+    most: int | None = Field(
+        default=None, ge=1, description="largest batch; null: five deviations above the batch size"
+    )
     seeded: bool = Field(default=False, description="draws and noise from the plan's seed: in simulations only")
 
     def width(self, batch: int, rows: int) -> int:
         """The largest batch of a client with so many rows."""
-        return min(self.most or 2 * batch, rows)
+        return min(self.most or batch + math.ceil(5 * math.sqrt(batch)), rows)
 
     def release(self, batch: int, rows: int) -> Release:
         """What one step costs a record of a client with so many rows."""

@@ -68,7 +68,7 @@ class KerasEngine:
         self._model = self._built("float32")
         self._layout = Layout(self._model)
         self._asked = how
-        self._compilation = compilation(how, self._model, self._layout, self._devices)
+        self._found = self._compilation = compilation(how, self._model, self._layout, self._devices)
         self._trained = self._model if precision == "float32" else self._built(precision)
         self._rows = [
             tf.TensorSpec([None, *inputs], tf.float32),
@@ -218,7 +218,9 @@ class KerasEngine:
         if len(self._devices.groups[0]) > 1:
             raise PlanError("replicas: dp_sgd trains a client on one device; set replicas to 1")
         if takes_dense(self._trained) and self._precision == "float32":
-            return DenseExamples(self._trained, self._objective, how.norm)
+            dense = DenseExamples(self._trained, self._objective, how.norm)
+            # XLA takes the sums; normal numbers it draws several times as slowly as the graph around them.
+            return tf.function(dense, autograph=False, jit_compile=True) if self._found == "xla" else dense
         one = MeanGradient(self._trained, self._objective, LOSS_SCALES[self._precision])
         return ClippedExamples(one, self._layout, how.norm, forgiving=True).summed
 

@@ -16,7 +16,7 @@ HOW = DpSgd(norm=1.0, noise_multiplier=1.1)
 
 def test_every_row_is_in_a_batch_by_itself_with_the_same_probability() -> None:
     draws = HOW.draw(20, 200, 3000, np.random.default_rng(0))
-    assert draws.places.shape == draws.counts.shape == (3000, 40)
+    assert draws.places.shape == draws.counts.shape == (3000, 43)
     drawn = [set(places[counts > 0].tolist()) for places, counts in zip(*draws, strict=True)]
     assert all(len(rows) == counts.sum() for rows, counts in zip(drawn, draws.counts, strict=True)), "no row twice"
     often = np.bincount([row for rows in drawn for row in rows], minlength=200)
@@ -44,7 +44,7 @@ def test_a_batch_of_all_rows_is_all_rows_in_every_step() -> None:
 
 
 def test_what_a_step_costs_is_what_it_draws() -> None:
-    assert HOW.release(20, 200) == TruncatedGaussian(noise_multiplier=1.1, sampling_rate=0.1, units=200, most=40)
+    assert HOW.release(20, 200) == TruncatedGaussian(noise_multiplier=1.1, sampling_rate=0.1, units=200, most=43)
     assert HOW.release(150, 200) == TruncatedGaussian(noise_multiplier=1.1, sampling_rate=0.75, units=200, most=200)
     assert HOW.release(200, 200) == HOW.release(300, 200) == Gaussian(noise_multiplier=1.1)
     cut = DpSgd(norm=1.0, noise_multiplier=1.1, most=25)
