@@ -103,6 +103,7 @@ from federated.transforms import (
     Clip,
     ClipElements,
     ClipLayers,
+    CorrelatedGaussian,
     DistributedSkellam,
     LocalGaussian,
     Quantise,
@@ -166,6 +167,7 @@ TRANSFORMS = (
     CentralGaussian(norm=0.3, noise_multiplier=1.0, seeded=True),
     LocalGaussian(norm=1.0, noise_multiplier=1.0),
     DistributedSkellam(norm=1.0, noise_multiplier=1.0, least=1, seeded=True),
+    CorrelatedGaussian(norm=1.0, noise_multiplier=1.0, rounds=9, participations=9, seeded=True),
 )
 SERVER_OPTIMIZERS = (
     ServerSgd(),
