@@ -28,6 +28,11 @@ class Payer(NamedTuple):
     spent: tuple[SelfComposed, ...]
     training: int = 0
 
+    @property
+    def pace(self) -> dict[str, int]:
+        """How fast it pays, as plain values."""
+        return {"rounds_a_release": self.training} if self.training else {"releases_a_round": self.times}
+
     def releases(self, rounds: int) -> int:
         """How many so many rounds more are: a training is paid for whole, and one that is longer is another."""
         return math.ceil(rounds / self.training) if self.training else rounds * self.times
@@ -57,7 +62,7 @@ class Forecast(NamedTuple):
 
     def as_json(self) -> dict[str, Any]:
         """As plain values."""
-        whose = {"unit": self.unit, "population": self.payer.population, "releases_a_round": self.payer.times}
+        whose = {"unit": self.unit, "population": self.payer.population} | self.payer.pace
         spent = {"spent_before": sum(run.times for run in self.payer.spent)}
         return (
             self.answer.as_json()
