@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from configs.privacy import Privacy, objections
+from configs.privacy import Privacy, objections, too_often
 from configs.retention import AnyRetention, KeepAll, KeepBest
 from configs.starts import AnyStart, Fresh
 from federated.algorithm import Algorithm
@@ -185,6 +185,8 @@ class Plan(Component):
                 f"quorum: {self.quorum} updates are needed, but a cohort has {cohort} clients; "
                 "lower quorum or raise the cohort"
             )
+        if objection := too_often(self, clients):
+            raise PlanError(objection)
 
     def federation(self) -> Federation:
         """The parties and their data, loaded and divided.

@@ -33,13 +33,17 @@ class Privacy(Component):
     budget: float | None = Field(gt=0, description="largest epsilon; null: counted without a limit")
 
 
+_ALL_OF_A_TRAINING = "one client's updates in all rounds of a training, or zero updates in their place"
+
+
 def meaning(plan: Plan) -> str:
     """What an ε of this plan is one of: no ε is shown without it."""
     algorithm, privacy = plan.algorithm, plan.privacy
     if privacy is None or algorithm.unit is None:
         return ""
-    if algorithm.noised_by == "clients":
+    if algorithm.noised_by == "clients" or algorithm.sized is not None:
         said = _ZERO_OUT[algorithm.hides].format(least=algorithm.survivors)
+        said = _ALL_OF_A_TRAINING if algorithm.sized is not None else said
         return f"{said}; delta {privacy.delta:g}; no sampling: who takes part is known"
     neighbours = {"client": "one client, added or removed", "record": "one record of a client, added or removed"}
     return f"{neighbours[algorithm.unit]}; delta {privacy.delta:g}; {_sampling(plan)}"
@@ -58,18 +62,32 @@ def epsilon_said(plan: Plan, epsilon: float) -> str:
     return f"epsilon {epsilon:.4f} ({meaning(plan)})"
 
 
+def too_often(plan: Plan, clients: int) -> str | None:
+    """That one of so many clients could be in more rounds than noise is sized for, where it could."""
+    sized, select = plan.algorithm.sized, plan.algorithm.select
+    turns = select.most_turns(plan.rounds, clients)
+    if sized is None or turns <= sized.participations:
+        return None
+    return (
+        f"algorithm.select.{select.kind}: a client may be in {turns} of {plan.rounds} rounds, but noise is sized for "
+        f"{sized.participations}; raise participations to {turns}, or use round_robin with a small cohort"
+    )
+
+
 def objections(plan: Plan) -> list[str]:
     """What keeps the plan's ε from being true."""
     unit, algorithm, scaling = plan.algorithm.unit, plan.algorithm, plan.scaling
     if unit is None:
         return [] if plan.privacy is None else [_NOTHING_TO_COUNT]
-    real = not plan.simulation
+    real, sized = not plan.simulation, algorithm.sized
     found = {
         "privacy: the plan adds noise, and nobody counts what it costs; set privacy to a population, a delta and a "
         "budget": plan.privacy is None,
         "algorithm: whoever knows the seed can take seeded noise away again; set seeded: false, or simulation: true": (
             real and not algorithm.secret
         ),
+        f"rounds: {plan.rounds}, but noise is sized for {sized and sized.rounds}; raise rounds of the transform that "
+        "adds it": sized is not None and plan.rounds > sized.rounds,
         "commit_every: noise that cannot be drawn again is kept with every round; set commit_every to 1": (
             algorithm.secret and plan.commit_every > 1
         ),

@@ -15,7 +15,7 @@ from federated.privacy.releases import Release, Unit
 from federated.rules import AnyRule, WeightedMean
 from federated.selectors import All, AnySelector
 from federated.server_optimizers import AnyServerOptimizer, ServerSgd
-from federated.transforms import AnyTransform, Hides, NoisedBy, Transform
+from federated.transforms import AnyTransform, Hides, NoisedBy, Sized, Transform
 
 
 class Algorithm(Component):
@@ -41,7 +41,7 @@ class Algorithm(Component):
 
     @property
     def release(self) -> Release | None:
-        """What a round costs every client of a privacy budget; None where no transform adds noise."""
+        """What a round costs every client of a privacy budget, or a training that is ``sized``; None without noise."""
         return next((found for layer in self.transforms if (found := self._release(layer)) is not None), None)
 
     @property
@@ -68,9 +68,15 @@ class Algorithm(Component):
         return next((layer.hides for layer in self.transforms if layer.noised_by != "nobody"), "sum")
 
     @property
+    def sized(self) -> Sized | None:
+        """The trainings that its noise is for, where that of all rounds is one release; None: each round is one."""
+        return next((layer.sized for layer in self.transforms if layer.sized is not None), None)
+
+    @property
     def sampling_rate(self) -> float:
-        """The probability of each client that privacy is counted with: 1 where the server sees who takes part."""
-        return 1.0 if self.noised_by == "clients" else self.select.sampling_rate or 1.0
+        """The probability of each client that privacy is counted with: 1 where it is known who takes part."""
+        known = self.noised_by == "clients" or self.sized is not None
+        return 1.0 if known else self.select.sampling_rate or 1.0
 
     @property
     def survivors(self) -> int:
@@ -158,6 +164,8 @@ class Algorithm(Component):
             self._sums_as_noise_needs(layer, kind)
         if layer.noised_by == "clients":
             self._tells_no_more_than_messages(kind)
+        elif layer.sized is not None:
+            self._draws_without_rows(kind)
         elif self.select.sampling_rate is None:
             raise ValueError(
                 f"select {self.select.kind} does not draw each client by itself, so what {kind} costs is not known; "
@@ -184,6 +192,9 @@ class Algorithm(Component):
                 f"rule {self.rule.kind} goes by what clients say of themselves (rows, steps, loss), which {kind} does "
                 "not hide; use mean or a robust rule, or fixed_mean without cap"
             )
+        self._draws_without_rows(kind)
+
+    def _draws_without_rows(self, kind: str) -> None:
         if self.select.asks_rows:
             raise ValueError(
                 f"select {self.select.kind} goes by what clients hold, which {kind} does not hide; use uniform, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -19,16 +20,30 @@ from tasks.signing import signer, trusted_keys
 
 
 class Payer(NamedTuple):
-    """Who pays ``times`` releases a round, and what it has ``spent`` before."""
+    """Who pays ``times`` releases a round, and what it has ``spent`` before; or one for ``training`` rounds, if any."""
 
     population: str
     release: Release
     times: int
     spent: tuple[SelfComposed, ...]
+    training: int = 0
+
+    @property
+    def pace(self) -> dict[str, int]:
+        """How fast it pays, as plain values."""
+        return {"rounds_a_release": self.training} if self.training else {"releases_a_round": self.times}
+
+    def releases(self, rounds: int) -> int:
+        """How many so many rounds more are: a training is paid for whole, and one that is longer is another."""
+        return math.ceil(rounds / self.training) if self.training else rounds * self.times
+
+    def rounds(self, releases: int) -> int:
+        """How many rounds so many releases pay for."""
+        return releases * self.training if self.training else releases // self.times
 
     def after(self, rounds: int) -> list[SelfComposed]:
         """What it has spent after so many rounds more."""
-        return [*self.spent, SelfComposed(self.release, rounds * self.times)]
+        return [*self.spent, SelfComposed(self.release, self.releases(rounds))]
 
 
 class Forecast(NamedTuple):
@@ -47,7 +62,7 @@ class Forecast(NamedTuple):
 
     def as_json(self) -> dict[str, Any]:
         """As plain values."""
-        whose = {"unit": self.unit, "population": self.payer.population, "releases_a_round": self.payer.times}
+        whose = {"unit": self.unit, "population": self.payer.population} | self.payer.pace
         spent = {"spent_before": sum(run.times for run in self.payer.spent)}
         return (
             self.answer.as_json()
@@ -94,7 +109,8 @@ def _payers(plan: Plan, privacy: Privacy) -> Iterator[Payer]:
     """One for every way to pay: clients with as many rows that have spent as much are one."""
     algorithm = plan.algorithm
     if algorithm.release is not None:
-        yield Payer(privacy.population, algorithm.release, 1, _spent(plan, privacy.population))
+        training = algorithm.sized.rounds if algorithm.sized is not None else 0
+        yield Payer(privacy.population, algorithm.release, 1, _spent(plan, privacy.population), training)
         return
     found: dict[tuple[Any, ...], Payer] = {}
     for name, client in plan.federation().clients.items():
@@ -114,7 +130,7 @@ def _spent(plan: Plan, population: str) -> tuple[SelfComposed, ...]:
 
 
 def _rounds(payer: Payer, budget: float, delta: float) -> int:
-    return affordable(payer.release, budget, delta, payer.spent) // payer.times
+    return payer.rounds(affordable(payer.release, budget, delta, payer.spent))
 
 
 def _calibrated(payers: Sequence[Payer], rounds: int, target: float, delta: float) -> list[Payer]:
@@ -123,7 +139,7 @@ def _calibrated(payers: Sequence[Payer], rounds: int, target: float, delta: floa
     for payer in sorted(payers, key=lambda payer: -tight(payer.after(rounds), delta)):
         enough = payer._replace(release=_with(payer.release)(noise)) if noise else payer
         if not noise or tight(enough.after(rounds), delta) > target:
-            noise = calibrated(_with(payer.release), rounds * payer.times, target, delta, payer.spent)
+            noise = calibrated(_with(payer.release), payer.releases(rounds), target, delta, payer.spent)
     return [payer._replace(release=_with(payer.release)(noise)) for payer in payers]
 
 

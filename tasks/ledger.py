@@ -168,8 +168,12 @@ class PrivacyLedger(SignedLog):
 
     def attempts(self, run: str, round: int) -> int:
         """How often a round was paid for."""
+        return len(self.paid(run, round))
+
+    def paid(self, run: str, round: int) -> tuple[Release, ...]:
+        """What was reserved for a round, each attempt at it."""
         with self._transaction():
-            return sum(paid[:2] == (run, round) for paid in self._paid)
+            return tuple(release for paid, release in self._paid.items() if paid[:2] == (run, round))
 
     def statement(self) -> Statement:
         """Everything that was spent, as of now."""
@@ -229,7 +233,7 @@ class PrivacyLedger(SignedLog):
 
     def _forget(self) -> None:
         self._open: dict[int, Grant] = {}
-        self._paid: set[tuple[str, int, int]] = set()
+        self._paid: dict[tuple[str, int, int], Release] = {}
         self._spent: Counter[Release] = Counter()
 
     def _take(self, number: int, said: dict[str, Any]) -> None:
@@ -243,7 +247,7 @@ class PrivacyLedger(SignedLog):
             release = _RELEASE.validate_python(said["release"])
             grant = Grant(number, release, said["run"], said["round"], said["attempt"], said["times"])
             self._open[number] = grant
-            self._paid.add((said["run"], said["round"], said["attempt"]))
+            self._paid[said["run"], said["round"], said["attempt"]] = release
             self._spent[release] += grant.times
         else:
             grant = self._open.pop(said["grant"])

@@ -11,6 +11,7 @@ from tasks.record_spending import RecordSpending
 from tasks.signing import Signer, trusted_keys
 from tasks.spending import ClientSpending, Spending
 from tasks.training import Training
+from tasks.training_spending import TrainingSpending
 
 
 def spending(training: Training, run_key: str, signer: Signer) -> Spending | None:
@@ -32,6 +33,8 @@ def spending(training: Training, run_key: str, signer: Signer) -> Spending | Non
     def ledger(name: str, terms: Terms) -> PrivacyLedger:
         return PrivacyLedger(environment.privacy_ledger(name, plan.simulation), terms, signer, trusted_keys())
 
+    if algorithm.release is not None and algorithm.sized is not None:
+        return TrainingSpending(run, algorithm.release, ledger(whose, terms), meaning(plan))
     if algorithm.release is not None:
         repeats = not algorithm.secret
         return ClientSpending(run, algorithm.release, ledger(whose, terms), repeats=repeats, means=meaning(plan))

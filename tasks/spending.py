@@ -82,12 +82,14 @@ class ClientSpending:
         outlook = begun.outlook.result()
         if begun.grant is not None:
             self._ledger.commit(begun.grant, self._release)
-        return Spent(numbers_of(outlook), self._said(outlook))
+        return Spent(numbers_of(outlook), said_of(self._ledger, self._release, outlook.epsilon, self._means))
 
-    def _said(self, outlook: Outlook) -> dict[str, Any]:
-        entries, head = self._ledger.end
-        said = {"epsilon": outlook.epsilon, "means": self._means, "release": self._release.model_dump()}
-        return self._ledger.terms.model_dump() | said | {"entries": entries, "head": head}
+
+def said_of(ledger: PrivacyLedger, release: Release, epsilon: float, means: str) -> dict[str, Any]:
+    """For a round's record."""
+    entries, head = ledger.end
+    said = {"epsilon": epsilon, "means": means, "release": release.model_dump()}
+    return ledger.terms.model_dump() | said | {"entries": entries, "head": head}
 
 
 def numbers_of(outlook: Outlook) -> Metrics:

@@ -53,5 +53,8 @@ class CustomSelector(Selector):
     def cohort_size(self, clients: int) -> int:
         return self.selector.cohort_size(clients)
 
+    def most_turns(self, rounds: int, clients: int) -> int:
+        return self.selector.most_turns(rounds, clients)
+
     def select(self, round: int, pool: Pool, rng: np.random.Generator) -> Selection:
         return self.selector.select(round, pool, rng)

@@ -96,6 +96,9 @@ class RoundRobin(Selector):
     def cohort_size(self, clients: int) -> int:
         return self.cohort
 
+    def most_turns(self, rounds: int, clients: int) -> int:
+        return math.ceil(rounds * self.cohort / clients)
+
     def select(self, round: int, pool: Pool, rng: np.random.Generator) -> Selection:
         _require(self.kind, self.cohort, pool)
         names, first = pool.names, (round - 1) * self.cohort

@@ -75,6 +75,10 @@ class Selector(Component, ABC):
     def cohort_size(self, clients: int) -> int:
         """How many of ``clients`` take part in a round; on average, rounded up, where chance decides."""
 
+    def most_turns(self, rounds: int, clients: int) -> int:
+        """The most of so many rounds that any of ``clients`` clients is in, whatever chance decides."""
+        return rounds
+
     @abstractmethod
     def select(self, round: int, pool: Pool, rng: np.random.Generator) -> Selection:
         """The cohort, each client once.

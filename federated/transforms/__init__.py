@@ -7,12 +7,13 @@ from pydantic import Field
 from federated.component import ByKind
 from federated.transforms.adaptive import AdaptiveGaussian
 from federated.transforms.clipping import Clip, ClipElements, ClipLayers
+from federated.transforms.correlated_noise import CorrelatedGaussian
 from federated.transforms.distributed_noise import DistributedSkellam
 from federated.transforms.local_noise import LocalGaussian
 from federated.transforms.noising import NOISE_FOUND, CentralGaussian
 from federated.transforms.quantising import Quantise, Rotate, Sign
 from federated.transforms.sparsifying import RandomK, TopK
-from federated.transforms.transform import Hides, Layers, NoisedBy, Transform
+from federated.transforms.transform import Hides, Layers, NoisedBy, Sized, Transform
 
 __all__ = [
     "NOISE_FOUND",
@@ -22,6 +23,7 @@ __all__ = [
     "Clip",
     "ClipElements",
     "ClipLayers",
+    "CorrelatedGaussian",
     "DistributedSkellam",
     "Hides",
     "Layers",
@@ -31,6 +33,7 @@ __all__ = [
     "RandomK",
     "Rotate",
     "Sign",
+    "Sized",
     "TopK",
     "Transform",
 ]
@@ -47,7 +50,8 @@ AnyTransform = Annotated[
     | CentralGaussian
     | AdaptiveGaussian
     | LocalGaussian
-    | DistributedSkellam,
+    | DistributedSkellam
+    | CorrelatedGaussian,
     Field(discriminator="kind"),
     ByKind(),
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,13 @@ Hides = Literal["sum", "message"]
 
 Layers = tuple[int, ...]
 """How many trainable weights each layer of the model has, in order."""
+
+
+class Sized(NamedTuple):
+    """The trainings that noise is made for: at most so many rounds, and so many of them with the same client."""
+
+    rounds: int
+    participations: int
 
 
 class Transform(Component, ABC):
@@ -65,8 +72,16 @@ class Transform(Component, ABC):
         """The fewest updates that together carry the noise that is claimed."""
         return 0
 
+    @property
+    def sized(self) -> Sized | None:
+        """The trainings that its noise is for, where that of all rounds is one release; None: each round is one."""
+        return None
+
     def release(self, sampling_rate: float) -> Release | None:
-        """What a round costs of a privacy budget, its clients drawn at this rate; None where it adds no noise."""
+        """What a round costs of a privacy budget, its clients drawn at this rate; None where it adds no noise.
+
+        Where it is ``sized``, what a training costs.
+        """
         return None
 
     def init(self, size: int) -> Any:

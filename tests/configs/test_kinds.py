@@ -16,6 +16,8 @@ OPTIMIZERS = [
     *("adagrad", "adadelta", "adafactor", "ftrl", "muon"),
 ]
 
+CORRELATED = {"kind": "correlated_gaussian", "seeded": True}
+
 NAMED: dict[str, list[dict[str, Any]]] = {
     "data": [
         {"kind": "digits"},
@@ -129,6 +131,7 @@ NAMED: dict[str, list[dict[str, Any]]] = {
         {"kind": "adaptive_gaussian", "norm": 0.1, "noise_multiplier": 0.5, "quantile": 0.4},
         {"kind": "local_gaussian", "norm": 1.0, "noise_multiplier": 2.0},
         {"kind": "distributed_skellam", "norm": 1.0, "noise_multiplier": 2.0, "least": 5},
+        {**CORRELATED, "norm": 1.0, "noise_multiplier": 2.0, "rounds": 60, "participations": 30},
     ],
     "algorithm.rule": [
         {"kind": "mean"},
@@ -182,6 +185,7 @@ FITTING = {
     "algorithm.rule": ["quorum=7"],
     "algorithm.rule.fltrust": ["holdout.root=0.05"],
     **{f"algorithm.transforms.0.{kind}": PRIVATE for kind in NOISES},
+    "algorithm.transforms.0.correlated_gaussian": [*PRIVATE, "simulation=true"],
     "promotion.gates.0": ["promotion.gates=[{kind: schema}]"],
     "attacks.0": ["simulation=true", "attacks=[{kind: sign_flip, count: 1}]"],
 }

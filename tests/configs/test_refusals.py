@@ -50,7 +50,7 @@ UNKNOWN_KINDS = [
         "algorithm.transforms.0.kind=cilp",
         "algorithm.transforms.0",
         "'clip', 'clip_layers', 'clip_elements', 'top_k', 'random_k', 'quantise', 'rotate', 'sign', "
-        "'central_gaussian', 'adaptive_gaussian', 'local_gaussian', 'distributed_skellam'",
+        "'central_gaussian', 'adaptive_gaussian', 'local_gaussian', 'distributed_skellam', 'correlated_gaussian'",
     ),
     (
         "algorithm.local.optimizer.kind=sdg",

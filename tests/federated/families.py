@@ -104,6 +104,7 @@ from federated.transforms import (
     Clip,
     ClipElements,
     ClipLayers,
+    CorrelatedGaussian,
     DistributedSkellam,
     LocalGaussian,
     Quantise,
@@ -164,11 +165,11 @@ TRANSFORMS = (
     Rotate(bits=2),
     Sign(),
     CentralGaussian(norm=1.0, noise_multiplier=1.0),
-    AdaptiveGaussian(norm=0.1, noise_multiplier=0.1, seeded=True),
-    AdaptiveGaussian(norm=1.0, noise_multiplier=0.1, quantile=0.8),
+    AdaptiveGaussian(norm=0.1, noise_multiplier=0.1),
     CentralGaussian(norm=0.3, noise_multiplier=1.0, seeded=True),
     LocalGaussian(norm=1.0, noise_multiplier=1.0),
     DistributedSkellam(norm=1.0, noise_multiplier=1.0, least=1, seeded=True),
+    CorrelatedGaussian(norm=1.0, noise_multiplier=1.0, rounds=9, participations=9, seeded=True),
 )
 SERVER_OPTIMIZERS = (
     ServerSgd(),

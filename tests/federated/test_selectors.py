@@ -124,6 +124,23 @@ def test_round_robin_gives_everyone_the_same_number_of_turns() -> None:
     assert set(cohorts[2]) == {names[6], names[0], names[1]}
 
 
+@pytest.mark.parametrize("cohort", range(1, 8))
+def test_round_robin_knows_how_often_a_client_comes_at_most(cohort: int) -> None:
+    selector = RoundRobin(cohort=cohort)
+    turns = Counter[str]()
+    for number in range(1, 20):
+        turns.update(draw(selector, round=number).cohort)
+        assert max(turns.values()) == selector.most_turns(number, len(CLIENTS))
+
+
+@each_selector
+def test_no_selector_says_that_a_client_comes_less_often_than_it_does(selector) -> None:
+    turns = Counter[str]()
+    for number in range(1, 12):
+        turns.update(draw(selector, round=number).cohort)
+        assert max(turns.values(), default=0) <= selector.most_turns(number, len(CLIENTS))
+
+
 def test_power_of_choice_takes_the_largest_losses_of_its_candidates() -> None:
     selector = PowerOfChoice(cohort=2, candidates=4)
     for seed in range(20):
