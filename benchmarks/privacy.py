@@ -49,7 +49,7 @@ def measure(family: Family, seeds: Sequence[int] = SEEDS) -> Iterator[Cell]:
 def _told(family: Family) -> Told:
     cells = []
     for cell in measure(family):
-        print(family.name, *cell, file=sys.stderr, flush=True)
+        print(family.name, cell.epsilon, cell.noise, *cell.accuracies, file=sys.stderr, flush=True)
         cells.append(cell)
     plan = family.cell(0, SEEDS[0])
     parties = plan.federation()

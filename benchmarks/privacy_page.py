@@ -110,14 +110,14 @@ def section(told: Sequence[Told], left_out: Sequence[str], seeds: Sequence[int])
 def _by_client(told: Told) -> str:
     """A family's cells for each client's own test rows."""
     guess = told.guess or Judged(0.0, {})
-    table = Table("", ("accuracy in %, epsilon", *guess.parts, "mean of clients"))
+    table = Table("", ("epsilon", *guess.parts, "mean of clients"))
     for cell in told.cells:
         means = [np.mean([one.parts[name] for one in cell.judged]) for name in guess.parts]
         table.add(_epsilon(cell), *(f"{100 * number:.1f}" for number in (*means, cell.mean)))
     table.add(
         "the commonest answer to all", *(f"{100 * number:.1f}" for number in (*guess.parts.values(), guess.accuracy))
     )
-    return f"**{told.name}** by client:\n\n" + str(table).partition("\n")[2].strip()
+    return f"**{told.name}** by client, accuracy in %, means of seeds:\n\n" + str(table).partition("\n")[2].strip()
 
 
 def draw(told: Sequence[Told]) -> bytes:
