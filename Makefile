@@ -36,7 +36,7 @@ robustness: .venv/installed-dev
 	$(BIN)/python -m benchmarks.robustness
 
 # Accuracy against epsilon: writes docs/privacy-utility-section.md and its picture. ROUNDHOUSE_DATA is the folder with
-# fashion-mnist, which is left out without it. About four minutes.
+# fashion-mnist and heart-disease, which are left out without it. About four minutes.
 privacy: .venv/installed-dev
 	$(BIN)/python -m benchmarks.privacy
 

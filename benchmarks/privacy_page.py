@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,15 +21,27 @@ from federated.federation import Federation
 _READING = Path(__file__).with_name("privacy-reading.md")
 _TITLE = "What privacy costs in accuracy"
 _WIDTH = 150
+_DEALT = {"iid": "IID", "natural": "each its own"}
 _BESIDE = 0.06  # of a doubling of epsilon: families side by side hide nobody's range
 
 
+class Judged(NamedTuple):
+    """How right a model is on test rows; ``parts`` has it by client, where those are told apart, and over all rows."""
+
+    accuracy: float
+    parts: Mapping[str, float]
+
+
 class Cell(NamedTuple):
-    """``accuracies`` are the final model's on the server's test rows, one a seed; a ``noise`` of 0 is none."""
+    """The final models, one a seed; a ``noise`` of 0 is none."""
 
     epsilon: float
     noise: float
-    accuracies: tuple[float, ...]
+    judged: tuple[Judged, ...]
+
+    @property
+    def accuracies(self) -> tuple[float, ...]:
+        return tuple(one.accuracy for one in self.judged)
 
     @property
     def mean(self) -> float:
@@ -37,32 +49,39 @@ class Cell(NamedTuple):
 
 
 class Told(NamedTuple):
-    """A family's cells, what was trained, and what its epsilons are of."""
+    """A family's cells, what was trained, and what its epsilons are of: none is shown without it.
+
+    ``drawn`` is who is in a round, ``guess`` how right one answer to all rows would be.
+    """
 
     name: str
     setting: str
-    unit: str
-    delta: float
-    rate: float
+    promise: str
+    drawn: str
     cells: Sequence[Cell]
-
-    @property
-    def promise(self) -> str:
-        """What its epsilons are of: none is shown without it."""
-        return f"one {self.unit}, added or removed; delta {self.delta:g}; Poisson sampling"
+    guess: Judged | None = None
 
 
-def setting(plan: Plan, federation: Federation, engine: Engine) -> str:
-    """What was trained, in words, from what was trained."""
-    algorithm, rows = plan.algorithm, [len(client.train) for client in federation.clients.values()]
-    local, rate = algorithm.local, algorithm.select.sampling_rate
-    norm, speed = algorithm.transforms[0].model_dump()["norm"], local.optimizer.model_dump()["learning_rate"]
+def setting(plan: Plan, federation: Federation, engine: Engine, drawn: str) -> str:
+    """What was trained, in words, from what was trained without noise."""
+    algorithm, local = plan.algorithm, plan.algorithm.local
+    speed = local.optimizer.model_dump()["learning_rate"]
+    batches = f"in batches of {local.batch_size}" if local.batch_size else "on all rows"
+    length = f"{local.steps} local steps" if local.steps else f"{local.epochs} local epochs"
+    clipped = f"gradients of examples clipped to {local.clip_examples:g}" if local.clip_examples else ""
+    if algorithm.transforms:
+        clipped = f"updates clipped to {algorithm.transforms[0].model_dump()['norm']:g}"
     return (
-        f"{len(rows):,} clients of {np.median(rows):.0f} training rows (IID), {plan.rounds} rounds, each client in a "
-        f"round with probability {rate:g}; a {plan.model.kind} model of {engine.size:,} parameters, {local.epochs} "
-        f"local epochs in batches of {local.batch_size} by SGD at {speed:g}; updates clipped "
-        f"to {norm:g}; {len(federation.test):,} test rows"
+        f"{_parties(federation)} ({_DEALT[plan.partition.kind]}), {plan.rounds} rounds, {drawn}; "
+        f"a {plan.model.kind} model of {engine.size:,} parameters, {length} {batches} by SGD at {speed:g}; "
+        f"{clipped}; {len(federation.test):,} test rows"
     )
+
+
+def _parties(federation: Federation) -> str:
+    rows = sorted(len(client.train) for client in federation.clients.values())
+    each = f"{rows[0]} to {rows[-1]}" if rows[-1] > rows[0] + 1 else f"{np.median(rows):.0f}"
+    return f"{len(rows):,} clients of {each} training rows"
 
 
 def section(told: Sequence[Told], left_out: Sequence[str], seeds: Sequence[int]) -> str:
@@ -73,7 +92,7 @@ def section(told: Sequence[Told], left_out: Sequence[str], seeds: Sequence[int])
             table.add(family.name, _epsilon(cell), *_numbers(cell))
     heading, _, lines = str(table).partition("\n")
     said = (
-        "`make privacy` writes this section. Accuracy is the final model's on the server's test rows: the mean of "
+        "`make privacy` writes this section. Accuracy is the final model's on test rows: the mean of "
         f"seeds {', '.join(map(str, seeds))}, and in brackets their range. Epsilon is what the whole training costs. "
         "The noise multiplier is the least that keeps to it; `infinite` is the same training, clipped the same, "
         "without noise."
@@ -83,17 +102,31 @@ def section(told: Sequence[Told], left_out: Sequence[str], seeds: Sequence[int])
         textwrap.fill(text, _WIDTH, subsequent_indent="  ") for text in (*trained, *(f"- {one}." for one in left_out))
     ]
     picture, reading = f"![{_TITLE}](images/privacy-utility.png)", _READING.read_text(encoding="utf-8")
-    parts = [heading, textwrap.fill(said, _WIDTH), "\n".join(points), picture, lines, reading, machine()]
+    tables = [lines, *(_by_client(family) for family in told if family.guess)]
+    parts = [heading, textwrap.fill(said, _WIDTH), "\n".join(points), picture, *tables, reading, machine()]
     return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _by_client(told: Told) -> str:
+    """A family's cells for each client's own test rows."""
+    guess = told.guess or Judged(0.0, {})
+    table = Table("", ("epsilon", *guess.parts, "mean of clients"))
+    for cell in told.cells:
+        means = [np.mean([one.parts[name] for one in cell.judged]) for name in guess.parts]
+        table.add(_epsilon(cell), *(f"{100 * number:.1f}" for number in (*means, cell.mean)))
+    table.add(
+        "the commonest answer to all", *(f"{100 * number:.1f}" for number in (*guess.parts.values(), guess.accuracy))
+    )
+    return f"**{told.name}** by client, accuracy in %, means of seeds:\n\n" + str(table).partition("\n")[2].strip()
 
 
 def draw(told: Sequence[Told]) -> bytes:
     """Accuracy against epsilon, as PNG: families whose epsilons say the same are side by side."""
     promises = list(dict.fromkeys(family.promise for family in told))
-    figure = Figure(figsize=(1 + 6.5 * len(promises), 4.4), layout="constrained")
+    figure = Figure(figsize=(1 + 6.5 * len(promises), 4.8), layout="constrained")
     for axes, promise in zip(figure.subplots(1, len(promises), squeeze=False)[0], promises, strict=True):
         _panel(axes, [family for family in told if family.promise == promise])
-        axes.set_xlabel(f"epsilon of the whole training ({promise})")
+        axes.set_xlabel(f"epsilon of the whole training\n({promise})")
     figure.suptitle(f"{_TITLE}: mean and range of seeds")
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=110)
@@ -110,7 +143,7 @@ def _panel(axes: Axes, told: Sequence[Told]) -> None:
     axes.set_ylabel("accuracy on test rows, %")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
 
 def _line(axes: Axes, family: Told, last: float, aside: float) -> None:
@@ -118,8 +151,10 @@ def _line(axes: Axes, family: Told, last: float, aside: float) -> None:
     means = [100 * cell.mean for cell in family.cells]
     below = [100 * (cell.mean - min(cell.accuracies)) for cell in family.cells]
     above = [100 * (max(cell.accuracies) - cell.mean) for cell in family.cells]
-    label = f"{family.name}: each {family.unit} in a round with probability {family.rate:g}"
+    label = f"{family.name}: {family.drawn}"
     axes.errorbar(x, means, (below, above), label=label, marker="o", markersize=5, capsize=4)
+    if family.guess:
+        axes.axhline(100 * family.guess.accuracy, color="grey", linestyle=":", label="the commonest answer to all rows")
 
 
 def _epsilon(cell: Cell) -> str:

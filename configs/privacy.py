@@ -95,9 +95,9 @@ def objections(plan: Plan) -> list[str]:
             algorithm.noised_by == "server" and plan.quorum > 1
         ),
         f"scaling.{scaling.kind}: the model would carry numbers found from all clients' rows, without noise; "
-        "use per: client, divide, or as_is": unit == "client" and scaling.reveals,
+        "use per: client, given, divide, or as_is": unit == "client" and scaling.reveals,
         f"scaling.{scaling.kind}: what rows are scaled by depends on all of them, which dp_sgd does not count; use "
-        "divide, or as_is": unit == "record" and scaling.fitted,
+        "given, divide, or as_is": unit == "record" and scaling.fitted,
         "baselines: they tell of clients' rows without noise; leave them to simulations": real and plan.baselines,
         "stop: at_least, at_most and patience go by clients' rows, which is not counted; stop by minutes, or by the "
         "budget": real and plan.stop is not None and plan.stop.measures,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
@@ -12,6 +13,7 @@ from pydantic import Field
 
 from federated.component import ByKind, Component
 from federated.data import Split
+from federated.errors import PlanError
 
 
 class Affine(NamedTuple):
@@ -79,6 +81,36 @@ class Divide(Scaling):
         return _fill(clients[0].x.shape[1:], 0.0, self.by)
 
 
+class Given(Scaling):
+    """Features to about mean 0 and standard deviation 1, by numbers that are known before: a textbook's, or a pilot's.
+
+    ``mean`` and ``std`` have one number a feature, in the order of the columns after encoding, or one for all.
+    """
+
+    kind: Literal["given"] = "given"
+    mean: tuple[float, ...] = Field(min_length=1)
+    std: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
+
+    def fit(self, clients: Sequence[Split]) -> Affine:
+        """The numbers as they were given: no row is looked at.
+
+        Raises:
+            PlanError: there are more or fewer of them than features.
+        """
+        shape = clients[0].x.shape[1:]
+        return Affine(_shaped("mean", self.mean, shape), _shaped("std", self.std, shape))
+
+
+def _shaped(field: str, numbers: Sequence[float], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    count = math.prod(shape)
+    if len(numbers) not in (1, count):
+        raise PlanError(
+            f"scaling.given.{field}: expected one number for each of the {count} features, in the order of the columns "
+            f"after encoding, or one for all; got {len(numbers)}"
+        )
+    return np.broadcast_to(np.array(numbers, np.float32), count).reshape(shape).copy()
+
+
 class Standardize(Scaling):
     """Features to mean 0 and standard deviation 1 over training rows, those of all clients or the client's own.
 
@@ -125,4 +157,4 @@ partition does not keep to the data's clients, by those of all | leaves it to ca
         return np.asarray(np.sum(sums, axis=0), dtype=np.float64)
 
 
-AnyScaling = Annotated[AsIs | Divide | Standardize, Field(discriminator="kind"), ByKind()]
+AnyScaling = Annotated[AsIs | Divide | Given | Standardize, Field(discriminator="kind"), ByKind()]

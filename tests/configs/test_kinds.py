@@ -48,7 +48,12 @@ NAMED: dict[str, list[dict[str, Any]]] = {
         {"kind": "labels", "clients": 3, "labels_each": 4},
         {"kind": "features", "clients": 3, "alpha": 0.5},
     ],
-    "scaling": [{"kind": "as_is"}, {"kind": "divide", "by": 16}, {"kind": "standardize"}],
+    "scaling": [
+        {"kind": "as_is"},
+        {"kind": "divide", "by": 16},
+        {"kind": "given", "mean": [8], "std": [4]},
+        {"kind": "standardize"},
+    ],
     "model": [
         {"kind": "linear"},
         {"kind": "logistic"},

@@ -55,9 +55,23 @@ def test_a_simulation_may(overrides: list[str]) -> None:
     assert noised("simulation=true", *overrides).simulation
 
 
-@pytest.mark.parametrize("scaling", ["{kind: as_is}", "{kind: standardize, per: client}"])
+@pytest.mark.parametrize(
+    "scaling", ["{kind: as_is}", "{kind: standardize, per: client}", "{kind: given, mean: [8], std: [4]}"]
+)
 def test_scaling_that_tells_nothing_may_be(scaling: str) -> None:
     assert noised(f"scaling={scaling}").privacy is not None
+
+
+def test_dp_sgd_goes_with_numbers_known_beforehand_and_with_none_that_are_found_from_rows() -> None:
+    def hidden(scaling: str) -> Plan:
+        dp_sgd = "algorithm.local.dp_sgd={norm: 1, noise_multiplier: 2}"
+        rest = ("quorum=1", "baselines=false", "stop=null", f"scaling={scaling}")
+        return load_plan("quickstart", [dp_sgd, LEDGER, *rest])
+
+    assert hidden("{kind: given, mean: [8], std: [4]}").algorithm.unit == "record"
+    for fitted in ("{kind: standardize}", "{kind: standardize, per: client}"):
+        with pytest.raises(PlanError, match="which dp_sgd does not count; use given, divide, or as_is"):
+            hidden(fitted)
 
 
 def test_a_delta_that_allows_to_reveal_a_client_is_refused() -> None:

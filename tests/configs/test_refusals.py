@@ -28,7 +28,7 @@ UNKNOWN_KINDS = [
         "partition",
         "'natural', 'shares', 'iid', 'power_law', 'dirichlet', 'shards', 'labels', 'features'",
     ),
-    ("scaling.kind=minmax", "scaling", "'as_is', 'divide', 'standardize'"),
+    ("scaling.kind=minmax", "scaling", "'as_is', 'divide', 'given', 'standardize'"),
     (
         "model.kind=svm",
         "model",

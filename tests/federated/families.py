@@ -55,7 +55,7 @@ from federated.rules import (
     TrimmedMean,
     WeightedMean,
 )
-from federated.scaling import AnyScaling, AsIs, Divide, Standardize
+from federated.scaling import AnyScaling, AsIs, Divide, Given, Standardize
 from federated.schedules import AnySchedule, Constant, Cosine, Exponential, Steps
 from federated.selectors import (
     All,
@@ -191,7 +191,13 @@ PARTITIONS = (
     Labels(clients=4, labels_each=2),
     Features(clients=3, alpha=0.3),
 )
-SCALINGS = (AsIs(), Divide(by=16), Standardize(), Standardize(per="client", ddof=1))
+SCALINGS = (
+    AsIs(),
+    Divide(by=16),
+    Given(mean=(2,), std=(4,)),
+    Standardize(),
+    Standardize(per="client", ddof=1),
+)
 SOURCES_WITHOUT_A_FILE = (
     Digits(),
     BreastCancer(),

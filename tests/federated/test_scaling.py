@@ -7,7 +7,8 @@ import pytest
 from sklearn.preprocessing import StandardScaler
 
 from federated.data import Split
-from federated.scaling import AsIs, Divide, Standardize
+from federated.errors import PlanError
+from federated.scaling import AsIs, Divide, Given, Standardize
 from tests.federated.families import SCALINGS
 
 each_scaling = pytest.mark.parametrize("scaling", SCALINGS, ids=repr)
@@ -67,6 +68,41 @@ def test_divide_divides() -> None:
     split = clients()[0]
     scaled = Divide(by=255).fit(clients()).apply(split).x
     np.testing.assert_allclose(scaled, split.x.astype(np.float64) / 255, rtol=1e-6)
+
+
+def test_given_numbers_scale_each_feature_by_its_own() -> None:
+    split, mean, std = clients()[1], (1e-3, -3, 1e4, 0), (2e-3, 2, 50, 0.5)
+    scaled = Given(mean=mean, std=std).fit(clients()).apply(split).x
+    np.testing.assert_allclose(scaled, (split.x - np.array(mean)) / np.array(std), rtol=1e-4, atol=1e-5)
+
+
+def test_given_numbers_look_at_no_row() -> None:
+    scaling = Given(mean=(1, 2, 3, 4), std=(5,))
+    one, other = scaling.fit(clients(0)), scaling.fit(clients(1)[:1])
+    np.testing.assert_array_equal(one.mean, other.mean)
+    np.testing.assert_array_equal(one.std, other.std)
+    assert (scaling.fitted, scaling.reveals) == (False, False)
+
+
+def test_one_given_number_is_for_all_features() -> None:
+    split = clients()[0]
+    np.testing.assert_array_equal(
+        Given(mean=(3,), std=(2,)).fit(clients()).apply(split).x,
+        Given(mean=(3, 3, 3, 3), std=(2, 2, 2, 2)).fit(clients()).apply(split).x,
+    )
+
+
+@pytest.mark.parametrize(("mean", "std", "field"), [((1, 2, 3), (1,), "mean"), ((1,), (1, 2, 3, 4, 5), "std")])
+def test_given_numbers_that_are_not_one_a_feature_are_refused(mean, std, field) -> None:
+    said = rf"scaling.given.{field}: expected one number for each of the 4 features.* got {max(len(mean), len(std))}"
+    with pytest.raises(PlanError, match=said):
+        Given(mean=mean, std=std).fit(clients())
+
+
+@pytest.mark.parametrize("std", [(0,), (1, -1), (float("inf"),), ()])
+def test_a_given_deviation_of_nothing_or_less_is_refused(std) -> None:
+    with pytest.raises(ValueError, match="std"):
+        Given(mean=(0,), std=std)
 
 
 @pytest.mark.parametrize("seed", range(3))
