@@ -35,7 +35,7 @@ bench: .venv/installed-dev .venv-flower/installed
 robustness: .venv/installed-dev
 	$(BIN)/python -m benchmarks.robustness
 
-# Accuracy against epsilon: writes docs/privacy-utility-section.md and its picture. ROUNDHOUSE_DATA is the folder with
+# Accuracy against epsilon: writes docs/privacy-utility.md and its picture. ROUNDHOUSE_DATA is the folder with
 # fashion-mnist and heart-disease, which are left out without it. About four minutes.
 privacy: .venv/installed-dev
 	$(BIN)/python -m benchmarks.privacy

@@ -1,4 +1,4 @@
-"""What privacy costs in accuracy: ``make privacy`` writes a section of ``docs/privacy.md``, and its picture.
+"""What privacy costs in accuracy: ``make privacy`` writes ``docs/privacy-utility.md`` and its picture.
 
 Each cell is a plan that anybody can train, run here by the plain loop: one process, no server, one engine a family.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.privacy_families import FAMILIES, Family
-from benchmarks.privacy_page import Cell, Told, draw, section, setting
+from benchmarks.privacy_page import Cell, Told, draw, page, setting
 from configs.plan import Plan
 from federated.component import Vector
 from federated.engine import Engine
@@ -68,7 +68,7 @@ def main() -> None:
     told = [_told(family) for family in FAMILIES if not family.absent]
     (out / "images").mkdir(parents=True, exist_ok=True)
     (out / "images" / "privacy-utility.png").write_bytes(draw(told))
-    (out / "privacy-utility-section.md").write_text(section(told, left_out, SEEDS), encoding="utf-8")
+    (out / "privacy-utility.md").write_text(page(told, left_out, SEEDS), encoding="utf-8")
 
 
 if __name__ == "__main__":

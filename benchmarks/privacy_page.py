@@ -84,15 +84,15 @@ def _parties(federation: Federation) -> str:
     return f"{len(rows):,} clients of {each} training rows"
 
 
-def section(told: Sequence[Told], left_out: Sequence[str], seeds: Sequence[int]) -> str:
-    """The section of ``docs/privacy.md``."""
+def page(told: Sequence[Told], left_out: Sequence[str], seeds: Sequence[int]) -> str:
+    """The whole of ``docs/privacy-utility.md``."""
     table = Table(_TITLE, ("data", "epsilon", "noise multiplier", "accuracy in %"))
     for family in told:
         for cell in family.cells:
             table.add(family.name, _epsilon(cell), *_numbers(cell))
     heading, _, lines = str(table).partition("\n")
     said = (
-        "`make privacy` writes this section. Accuracy is the final model's on test rows: the mean of "
+        "`make privacy` writes this page. Accuracy is the final model's on test rows: the mean of "
         f"seeds {', '.join(map(str, seeds))}, and in brackets their range. Epsilon is what the whole training costs. "
         "The noise multiplier is the least that keeps to it; `infinite` is the same training, clipped the same, "
         "without noise."

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.privacy import measure
 from benchmarks.privacy_families import FAMILIES, Family
-from benchmarks.privacy_page import Cell, Judged, Told, draw, section
+from benchmarks.privacy_page import Cell, Judged, Told, draw
 from configs.plan import Plan
 from federated.privacy.accounting import SelfComposed, tight
 from tests.shared_data import shared_data
@@ -110,7 +110,7 @@ def test_the_table_has_what_was_measured_and_the_picture_is_one() -> None:
         Told("digits", "300 clients", DIGITS.promise, DIGITS.drawn, cells),
         Told("wards", "1 client", HEART.promise, HEART.drawn, cells, guess),
     ]
-    text = section(told, ["fashion-mnist is left out"], (1, 2, 3))
+    text = page(told, ["fashion-mnist is left out"], (1, 2, 3))
     assert "| digits | 1 | 4.3764 | 76.0 (74.0–79.0) |" in text
     assert "| digits | infinite | none | 88.0 (86.0–90.0) |" in text
     assert "| 1 | 76.0 | 76.0 | 76.0 |" in text
