@@ -1,4 +1,4 @@
-"""What ``make privacy`` writes: the section's text and table, and the picture."""
+"""What ``make privacy`` writes: the page's text and tables, and the picture."""
 
 from __future__ import annotations
 

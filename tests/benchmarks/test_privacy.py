@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.privacy import measure
 from benchmarks.privacy_families import FAMILIES, Family
-from benchmarks.privacy_page import Cell, Judged, Told, draw
+from benchmarks.privacy_page import Cell, Judged, Told, draw, page
 from configs.plan import Plan
 from federated.privacy.accounting import SelfComposed, tight
 from tests.shared_data import shared_data
