@@ -196,6 +196,7 @@ def test_a_training_with_secret_noise_goes_on_after_ctrl_c_and_is_replayed_from_
     assert found._replace(claimed=Span(0.0, 9.0)).agrees
 
 
+@pytest.mark.slow
 def test_two_trainings_of_one_plan_draw_other_noise_and_other_cohorts() -> None:
     one, other = train(noised()), train(noised())
     assert one.weights_sha256 != other.weights_sha256
@@ -230,6 +231,7 @@ def test_what_was_trained_without_noise_is_nothing_to_start_from() -> None:
     assert train(noised("rounds=1", "start={kind: version, version: 2}")).rounds == 1
 
 
+@pytest.mark.slow
 def test_the_budget_of_a_population_is_the_same_for_all_its_plans() -> None:
     train(noised("rounds=1", budget=20))
     with pytest.raises(

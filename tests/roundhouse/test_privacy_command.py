@@ -152,6 +152,12 @@ def test_where_records_are_hidden_the_client_is_named_that_pays_most(home: Path)
     assert lines["epsilon is of"].strip() == means
     assert lines["steps a round"].strip() == "9, where it takes part in every round"
     assert lines["the plan's budget"].strip().startswith("2: it keeps it out after ")
+
+
+@pytest.mark.slow
+def test_noise_and_rounds_are_found_for_the_client_that_pays_most(home: Path) -> None:
+    plan = home / "silos.yaml"
+    plan.write_text(RECORDS)
     found = asked(home, str(plan), "--target-epsilon", "2")
     assert 1.9 < found["epsilon"]["pld"] <= 2.0
     again = asked(home, str(plan), "--set", f"algorithm.local.dp_sgd.noise_multiplier={found['noise_multiplier']}")

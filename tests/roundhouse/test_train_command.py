@@ -15,7 +15,7 @@ from tests.roundhouse.commands import Running, roundhouse, wait_until
 
 QUICK = ("quickstart", "--set", "rounds=2", "--set", "baselines=false")
 KEYS = [
-    "run_id", "plan", "rounds", "stop_reason", "metrics", "per_client",
+    "run_id", "plan", "rounds", "stop_reason", "privacy", "metrics", "per_client",
     "model_name", "model_version", "weights_sha256", "seconds",
 ]  # fmt: skip
 
