@@ -20,6 +20,7 @@ OPTIONS = [word for change in SETS for word in ("--set", change)]
 ONCE = Gaussian(noise_multiplier=1.0)
 
 
+@pytest.mark.slow
 def test_a_forecast_counts_one_release_for_the_whole_training(home: Path) -> None:
     plan = home / "wards.yaml"
     plan.write_text(PLAN)
