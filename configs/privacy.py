@@ -98,6 +98,8 @@ def objections(plan: Plan) -> list[str]:
         "use per: client, given, divide, or as_is": unit == "client" and scaling.reveals,
         f"scaling.{scaling.kind}: what rows are scaled by depends on all of them, which dp_sgd does not count; use "
         "given, divide, or as_is": unit == "record" and scaling.fitted,
+        "data.missing: values would be filled by numbers found from all clients' rows, without noise; give a number, "
+        "or drop": getattr(plan.data, "missing", None) in ("mean", "median"),
         "baselines: they tell of clients' rows without noise; leave them to simulations": real and plan.baselines,
         "stop: at_least, at_most and patience go by clients' rows, which is not counted; stop by minutes, or by the "
         "budget": real and plan.stop is not None and plan.stop.measures,

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from configs import environment
 from configs.privacy import meaning
+from federated.errors import InputError
 from tasks.ledger import PrivacyLedger, Terms
 from tasks.record_spending import RecordSpending
 from tasks.signing import Signer, trusted_keys
@@ -33,14 +34,32 @@ def spending(training: Training, run_key: str, signer: Signer) -> Spending | Non
     def ledger(name: str, terms: Terms) -> PrivacyLedger:
         return PrivacyLedger(environment.privacy_ledger(name, plan.simulation), terms, signer, trusted_keys())
 
+    _require_one_unit(terms)
     if algorithm.release is not None and algorithm.sized is not None:
         return TrainingSpending(run, algorithm.release, ledger(whose, terms), meaning(plan))
     if algorithm.release is not None:
         repeats = not algorithm.secret
         return ClientSpending(run, algorithm.release, ledger(whose, terms), repeats=repeats, means=meaning(plan))
 
-    def of_client(name: str) -> PrivacyLedger:
-        own = terms.model_copy(update={"population": f"{terms.population}/{name}"})
-        return ledger(f"{whose}/{quote(name, safe='')}", own)
+    def place(name: str) -> str:
+        return f"{whose}/{quote(name, safe='')}"
 
-    return RecordSpending(plan, run, training.federation.clients, of_client)
+    def of_client(name: str) -> PrivacyLedger:
+        return ledger(place(name), terms.model_copy(update={"population": f"{terms.population}/{name}"}))
+
+    def has_ledger(name: str) -> bool:
+        return environment.privacy_ledger(place(name), plan.simulation).exists()
+
+    return RecordSpending(plan, run, training.federation.clients, of_client, has_ledger)
+
+
+def _require_one_unit(terms: Terms) -> None:
+    """A record's ε and a client's cannot be told from one another's ledgers: a population pays by one of them."""
+    by_client = environment.privacy_ledger(terms.population)
+    other = by_client if terms.unit == "record" else by_client.with_suffix("")
+    if other.exists():
+        unit = "client" if terms.unit == "record" else "record"
+        raise InputError(
+            f"privacy.population: {terms.population} pays by {unit}, see {other}; the plan would pay by {terms.unit}, "
+            "and neither would see the other"
+        )

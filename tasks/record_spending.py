@@ -35,12 +35,19 @@ class RecordSpending:
     """
 
     def __init__(
-        self, plan: Plan, run: str, clients: Mapping[str, Client], ledger_of: Callable[[str], PrivacyLedger]
+        self,
+        plan: Plan,
+        run: str,
+        clients: Mapping[str, Client],
+        ledger_of: Callable[[str], PrivacyLedger],
+        has_ledger: Callable[[str], bool],
     ) -> None:
+        """``has_ledger`` says whether a client has paid before, in this training or another."""
         self._plan, self._run, self._clients, self._ledger_of = plan, run, clients, ledger_of
         self._repeats = not plan.algorithm.secret
         self._ledgers: dict[str, PrivacyLedger] = {}
         self._epsilons: dict[str, float] = {}
+        self._before = [name for name in clients if has_ledger(name)]
         self._done = set[str]()
         self._paid: dict[str, _Paid] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="accountant")
@@ -96,7 +103,9 @@ class RecordSpending:
 
     def _counted(self) -> Outlook:
         """Of the client that has spent most."""
-        self._epsilons |= {name: paid.ledger.spent() for name, paid in self._paid.items()}
+        changed = [*self._before, *self._paid]
+        self._before = []
+        self._epsilons |= {name: self._ledger(name).spent() for name in changed}
         if not self._epsilons:
             return Outlook(0.0, 0.0, None)
         worst = max(self._epsilons, key=lambda name: self._epsilons[name])

@@ -36,9 +36,18 @@ def attacked(records: Iterable[Mapping[str, Any]]) -> bool:
     return any(record["identity"]["plan"].get("attacks") for record in records if "identity" in record)
 
 
-def counted(records: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether all rounds of the training that recorded these have paid for what they told of clients."""
-    return all("privacy" in record for record in records if record["round"])
+def counted(records: Iterable[Mapping[str, Any]], terms: Mapping[str, Any], simulation: bool) -> bool:
+    """Whether all rounds of the training that recorded these have paid into a ledger of these ``terms``.
+
+    Those of a simulation have not, but for another simulation: its noise may be taken away again.
+    """
+
+    def paid(record: Mapping[str, Any]) -> bool:
+        said = record.get("privacy", {})
+        return all(said.get(name) == value for name, value in terms.items())
+
+    simulated = any(record["identity"]["plan"].get("simulation") for record in records if "identity" in record)
+    return (simulation or not simulated) and all(paid(record) for record in records if record["round"])
 
 
 class Block(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from configs.plan import Plan
 from configs.starts import Fresh, FromChampion
@@ -48,8 +48,15 @@ def starting_point(plan: Plan, engine: Engine) -> Start | None:
         raise PlanError(f"start: {uri} is another model: {trained}")
     if attacked(records) and not plan.attacks:
         raise PlanError(f"start: {uri} was trained under attack; only a plan with attacks may start from it")
-    if plan.privacy is not None and not counted(records):
+    if plan.privacy is not None and not counted(records, _terms(plan), plan.simulation):
         raise PlanError(
-            f"start: {uri} was trained without noise, so what it tells of clients is not counted; start fresh"
+            f"start: what {uri} tells of clients is not in the ledger of {plan.privacy.population}: it was trained "
+            "without noise, in a simulation, or for another population, delta or unit; start fresh"
         )
     return Start(version, params)
+
+
+def _terms(plan: Plan) -> dict[str, Any]:
+    """What the ledger of a plan counts, but for its budget."""
+    privacy = plan.privacy.model_dump(exclude={"budget"}) if plan.privacy else {}
+    return privacy | {"unit": plan.algorithm.unit}

@@ -34,6 +34,10 @@ REFUSED = [
     (["commit_every=2"], "commit_every: noise that cannot be drawn again is kept with every round; set commit_every"),
     (["quorum=2"], "quorum: to break a round off would tell how many clients were in it"),
     (["scaling={kind: standardize}"], "scaling.standardize: the model would carry numbers found from all clients'"),
+    (
+        ["data={kind: csv, path: a.csv, target: y, missing: median}"],
+        "data.missing: values would be filled by numbers found from all clients' rows, without noise",
+    ),
     (["baselines=true"], "baselines: they tell of clients' rows without noise; leave them to simulations"),
     (["stop={metric: loss, patience: 3}"], "stop: at_least, at_most and patience go by clients' rows"),
     (["algorithm.rule={kind: weighted_mean}"], "algorithm: rule weighted_mean has no bound on what one client counts"),

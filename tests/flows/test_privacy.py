@@ -225,10 +225,16 @@ def test_updates_that_are_not_finite_count_as_nothing_and_the_round_goes_on() ->
 
 def test_what_was_trained_without_noise_is_nothing_to_start_from() -> None:
     train(small_plan("name=wards", "rounds=1", "scaling={kind: divide, by: 16}"))
-    with pytest.raises(PlanError, match="start: wards/1 was trained without noise, so what it tells of clients is not"):
+    with pytest.raises(PlanError, match="start: what wards/1 tells of clients is not in the ledger of wards: it was"):
         train(noised("start={kind: version, version: 1}"))
     train(noised("rounds=1"))
     assert train(noised("rounds=1", "start={kind: version, version: 2}")).rounds == 1
+    others = "privacy={population: others, delta: 1.0e-5, budget: null}"
+    with pytest.raises(PlanError, match="start: what wards/2 tells of clients is not in the ledger of others"):
+        train(noised("start={kind: version, version: 2}", others))
+    train(simulated("rounds=1"))
+    with pytest.raises(PlanError, match="start: what wards/4 tells of clients is not in the ledger"):
+        train(noised("start={kind: version, version: 4}"))
 
 
 @pytest.mark.slow

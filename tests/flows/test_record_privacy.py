@@ -139,6 +139,25 @@ def test_a_round_that_broke_off_is_paid_for_again_unless_a_seed_repeats_it(
     assert ledger("north", "sites-seeded", simulated=True).attempts("sites-seeded", 1) == 1
 
 
+def test_after_a_restart_the_largest_epsilon_is_still_that_of_whoever_paid_most(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "rounds=1")
+    smallest = train(plan).metrics  # everybody has paid for a round
+    assert smallest is not None
+    others = plan_of(tmp_path, "rounds=1", "algorithm.select={kind: poisson, rate: 0.0001}")
+    assert history(train(others), "epsilon") == pytest.approx([cost(plan, "west coast", 1)], rel=1e-3)
+
+
+def test_a_population_that_pays_by_record_does_not_pay_by_client(tmp_path: Path) -> None:
+    train(plan_of(tmp_path, "rounds=1"))
+    by_client = [
+        "algorithm.local={steps: 2, batch_size: 8, optimizer: {kind: sgd, learning_rate: 0.1}}",
+        "algorithm.transforms=[{kind: central_gaussian, norm: 1.0, noise_multiplier: 1.0}]",
+        "algorithm.rule={kind: fixed_mean, expected: 3}",
+    ]
+    with pytest.raises(InputError, match=r"sites pays by record, see .*; the plan would pay by client, and neither"):
+        train(plan_of(tmp_path, *by_client))
+
+
 def test_a_seeded_simulation_is_the_same_twice_and_is_replayed(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, "rounds=2", "simulation=true", seeded=True)
     one, other = train(plan), train(plan)
