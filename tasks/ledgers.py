@@ -34,7 +34,7 @@ def spending(training: Training, run_key: str, signer: Signer) -> Spending | Non
     def ledger(name: str, terms: Terms) -> PrivacyLedger:
         return PrivacyLedger(environment.privacy_ledger(name, plan.simulation), terms, signer, trusted_keys())
 
-    _require_one_unit(terms)
+    _require_one_unit(terms, plan.simulation)
     if algorithm.release is not None and algorithm.sized is not None:
         return TrainingSpending(run, algorithm.release, ledger(whose, terms), meaning(plan))
     if algorithm.release is not None:
@@ -53,11 +53,11 @@ def spending(training: Training, run_key: str, signer: Signer) -> Spending | Non
     return RecordSpending(plan, run, training.federation.clients, of_client, has_ledger)
 
 
-def _require_one_unit(terms: Terms) -> None:
+def _require_one_unit(terms: Terms, simulation: bool) -> None:
     """A record's ε and a client's cannot be told from one another's ledgers: a population pays by one of them."""
     by_client = environment.privacy_ledger(terms.population)
     other = by_client if terms.unit == "record" else by_client.with_suffix("")
-    if other.exists():
+    if other.exists() and not simulation:
         unit = "client" if terms.unit == "record" else "record"
         raise InputError(
             f"privacy.population: {terms.population} pays by {unit}, see {other}; the plan would pay by {terms.unit}, "

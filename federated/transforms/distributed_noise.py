@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from federated.component import Step, Vector
 from federated.privacy.releases import Release, Skellam
 from federated.randomness import POISSON_MEANS, poisson, secret_uniforms
-from federated.transforms.noising import NOISE_FOUND
+from federated.transforms.noising import NOISE_FOUND, measured
 from federated.transforms.transform import Layers, NoisedBy, Transform
 from federated.updates import Update
 
@@ -133,8 +133,7 @@ class _DrawnBefore(DistributedSkellam):
         self, state: Any, aggregate: Vector, updates: Sequence[Update], rng: np.random.Generator, share: float
     ) -> Step[Any, Vector]:
         done = super().finish(state, aggregate, updates, rng, share)
-        drawn = (self.released.astype(np.float64) - done.result) / done.metrics["noise_deviation"]
-        found = float(np.sqrt(np.mean(drawn**2))) * self.noise_multiplier if drawn.size else self.noise_multiplier
+        found = measured(self.released, done.result, done.metrics["noise_deviation"]) * self.noise_multiplier
         return Step(self.released, self.released, done.metrics | {NOISE_FOUND: found})
 
     def _noise(self, size: int, rng: np.random.Generator) -> NDArray[np.int64]:

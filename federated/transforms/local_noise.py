@@ -7,18 +7,16 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
 
 from federated.component import Step, Vector
 from federated.privacy.releases import Gaussian, Release
 from federated.randomness import secret_normals
-from federated.transforms.clipping import Clip
-from federated.transforms.noising import with_noise
+from federated.transforms.noising import ClippedNoise, with_noise
 from federated.transforms.transform import Hides, Layers, NoisedBy, Transform
 from federated.updates import Update
 
 
-class LocalGaussian(Clip):
+class LocalGaussian(ClippedNoise):
     """Client-level differential privacy on the client: it clips its update, and noises it before it leaves.
 
     An update is scaled down to an L2 norm of at most ``norm``; Gaussian noise with a standard deviation of
@@ -44,12 +42,6 @@ class LocalGaussian(Clip):
     """
 
     kind: Literal["local_gaussian"] = "local_gaussian"  # type: ignore[assignment]
-    noise_multiplier: float = Field(gt=0, description="standard deviation of a client's noise over the clip norm")
-    seeded: bool = Field(default=False, description="noise from the plan's seed: in simulations only")
-
-    @property
-    def secret(self) -> bool:
-        return not self.seeded
 
     @property
     def noised_by(self) -> NoisedBy:
@@ -61,10 +53,6 @@ class LocalGaussian(Clip):
 
     def release(self, sampling_rate: float) -> Release | None:
         return Gaussian(noise_multiplier=self.noise_multiplier)
-
-    def init(self, size: int) -> Any:
-        """The last aggregate, shape (trainable,): messages that cannot be sent again are kept with it."""
-        return np.zeros(size, np.float32) if self.secret else None
 
     def encode(self, update: Update, layers: Layers, rng: np.random.Generator) -> Update:
         if not np.isfinite(update.delta).all():

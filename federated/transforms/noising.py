@@ -23,7 +23,22 @@ NOISE_FOUND = "noise_multiplier_found"
 """How strong the noise of a round was that is done again, measured."""
 
 
-class CentralGaussian(Clip):
+class ClippedNoise(Clip):
+    """What Gaussian noise on clipped updates has in common, whoever adds it."""
+
+    noise_multiplier: float = Field(gt=0, description="standard deviation of the noise over the clip norm")
+    seeded: bool = Field(default=False, description="noise from the plan's seed: in simulations only")
+
+    @property
+    def secret(self) -> bool:
+        return not self.seeded
+
+    def init(self, size: int) -> Any:
+        """The last aggregate, shape (trainable,): what cannot be drawn again is kept with the round."""
+        return np.zeros(size, np.float32) if self.secret else None
+
+
+class CentralGaussian(ClippedNoise):
     """Client-level differential privacy on the server: clips every update, and noises their sum once.
 
     An update is scaled down to an L2 norm of at most ``norm``. Gaussian noise with a standard deviation of
@@ -47,12 +62,6 @@ class CentralGaussian(Clip):
     """
 
     kind: Literal["central_gaussian"] = "central_gaussian"  # type: ignore[assignment]
-    noise_multiplier: float = Field(gt=0, description="standard deviation of the noise over the clip norm")
-    seeded: bool = Field(default=False, description="noise from the plan's seed: in simulations only")
-
-    @property
-    def secret(self) -> bool:
-        return not self.seeded
 
     @property
     def noised_by(self) -> NoisedBy:
@@ -60,10 +69,6 @@ class CentralGaussian(Clip):
 
     def release(self, sampling_rate: float) -> Release | None:
         return Gaussian(noise_multiplier=self.noise_multiplier, sampling_rate=sampling_rate)
-
-    def init(self, size: int) -> Any:
-        """What was released last, shape (trainable,): noise that cannot be drawn again is kept with the round."""
-        return np.zeros(size, np.float32) if self.secret else None
 
     def finish(
         self, state: Any, aggregate: Vector, updates: Sequence[Update], rng: np.random.Generator, share: float

@@ -156,6 +156,7 @@ def test_a_population_that_pays_by_record_does_not_pay_by_client(tmp_path: Path)
     ]
     with pytest.raises(InputError, match=r"sites pays by record, see .*; the plan would pay by client, and neither"):
         train(plan_of(tmp_path, *by_client))
+    assert train(plan_of(tmp_path, "rounds=1", "simulation=true", *by_client)).rounds == 1
 
 
 def test_a_seeded_simulation_is_the_same_twice_and_is_replayed(tmp_path: Path) -> None:
