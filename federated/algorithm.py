@@ -65,6 +65,8 @@ class Algorithm(Component):
     @property
     def hides(self) -> Hides:
         """What its noise hides, where there is any."""
+        if self.local.dp_sgd is not None:
+            return "message"
         return next((layer.hides for layer in self.transforms if layer.noised_by != "nobody"), "sum")
 
     @property
@@ -88,9 +90,18 @@ class Algorithm(Component):
         """Whether clients send the same once more in a round that is computed again."""
         return not self.secret or self.noised_by == "server"
 
+    @property
+    def keeps_aggregate(self) -> bool:
+        """Whether the server keeps what the rule made of a round: of messages that nobody can send once more."""
+        return self.secret and self.hides == "message"
+
     def hearing(self, transforms: tuple[Transform, ...]) -> Self:
         """As clients apply it who were told of ``transforms``."""
         return self.model_copy(update={"transforms": transforms}) if transforms else self
+
+    def keyed(self, key: bytes) -> Self:
+        """As the server runs it, which alone has ``key``, 32 bytes, to draw secrets from."""
+        return self.model_copy(update={"transforms": tuple(layer.keyed(key) for layer in self.transforms)})
 
     def _release(self, layer: Transform) -> Release | None:
         return layer.release(self.sampling_rate)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from federated.algorithm import Algorithm
 from federated.attacks import NOBODY, Adversary
-from federated.component import Metrics
+from federated.component import Metrics, Vector
 from federated.data import Client, Split
 from federated.engine import Engine
 from federated.onion import encode
@@ -18,12 +18,11 @@ from federated.rounds import (
     broadcast,
     guide,
     local_updates,
-    screen,
     select,
     server_half,
 )
 from federated.selectors import Selection
-from federated.updates import Update
+from federated.updates import Update, screen
 
 
 class Passed(NamedTuple):
@@ -47,11 +46,12 @@ def one_round(
     root: Split | None = None,
     adversary: Adversary = NOBODY,
     selection: Selection | None = None,
+    known: Vector | None = None,
 ) -> Passed:
     """The round after ``state``; ``memories`` is what clients have kept of earlier ones, ``root`` rows of the server's.
 
-    ``adversary`` is behind those clients that attack; attackers lie before the transforms. ``selection`` is known
-    where the round is not the first of its kind.
+    ``adversary`` is behind those clients that attack; attackers lie before the transforms. Of a round that is computed
+    again ``selection`` is known, and ``known`` is its aggregate, where clients cannot send once more what they sent.
 
     Raises:
         TrainingError: fewer than ``quorum`` of the updates are fit to use, or the new model is not finite.
@@ -69,6 +69,6 @@ def one_round(
     usable, left_out = screen(number, [one.update for one in encoded], quorum)
     learnt = {update.client: memory for update, memory in encoded if memory and update.client not in left_out}
     guided = guide(algorithm, engine, sent, root) if algorithm.rule.needs_root and root is not None else None
-    after, metrics = server_half(algorithm, state, usable, guided)
+    after, metrics = server_half(algorithm, state, usable, guided, known)
     metrics |= adversary.census(number, selection.cohort)
     return Passed(after, learnt, selection, usable, left_out, metrics)

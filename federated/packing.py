@@ -73,6 +73,7 @@ def _named(items: Sequence[Any], like: Any, path: str) -> tuple[Any, ...]:
     fields = getattr(type(like), "_fields", None)
     if fields is None:
         return tuple(items)
-    if len(fields) != len(items):
+    least = len(fields) - len(getattr(like, "_field_defaults", ()))
+    if not least <= len(items) <= len(fields):
         raise ValueError(f"{path}: expected {', '.join(fields)}, got {len(items)} values")
     return type(like)(*items)  # type: ignore[no-any-return]

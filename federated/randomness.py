@@ -1,7 +1,7 @@
 """Randomness as a function: nothing to store, nothing global, the same on one worker or eight. And that of secrets."""
 
 import hashlib
-import os
+import hmac
 import secrets
 from collections.abc import Callable
 
@@ -22,18 +22,61 @@ def secret_generator() -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(secrets.randbits(128)))
 
 
+Bits = Callable[[int], NDArray[np.uint64]]
+"""So many numbers of 64 random bits."""
+
+
+def secret_bits() -> Bits:
+    """Bits that nobody can repeat: see ``keyed_bits``; the key is the operating system's entropy, kept nowhere."""
+    return keyed_bits(secrets.token_bytes(32))
+
+
+def keyed_bits(key: bytes) -> Bits:
+    """The bits that belong to a key of 32 bytes: whoever lacks it cannot tell them from chance (AES-256-CTR).
+
+    A key must be for one purpose: the bits of two streams with one key are the same.
+    """
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+    stream = Cipher(algorithms.AES256(key), modes.CTR(bytes(16))).encryptor()
+    return lambda count: np.frombuffer(stream.update(bytes(8 * count)), np.uint64)
+
+
+def derived_key(key: bytes, purpose: str) -> bytes:
+    """The key for a purpose, from which neither ``key`` nor that for another one is found (HMAC-SHA-256)."""
+    return hmac.digest(key, purpose.encode(), "sha256")
+
+
 def secret_normals(size: int) -> NDArray[np.float64]:
-    """Standard normal numbers, every bit of them from the operating system (Box and Muller 1958)."""
-    half = (size + 1) // 2
-    drawn = np.frombuffer(os.urandom(16 * half), np.uint64) >> np.uint64(11)
-    radius = np.sqrt(-2.0 * np.log((drawn[:half] + 1.0) * 2.0**-53))  # of (0, 1]: the logarithm is finite
-    angle = drawn[half:] * (2.0 * np.pi * 2.0**-53)
-    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:size]
+    """Standard normal numbers that nobody can draw again."""
+    return normals(secret_bits(), size)
+
+
+def normals(bits: Bits, size: int) -> NDArray[np.float64]:
+    """Standard normal numbers by the polar method (Marsaglia and Bray 1964), from 53 bits a coordinate."""
+    found = np.empty(size)
+    filled = 0
+    while filled < size:
+        drawn = _polar(bits, min(_DRAWN // 4, size - filled))[: size - filled]
+        found[filled : filled + drawn.size] = drawn
+        filled += drawn.size
+    return found
+
+
+def _polar(bits: Bits, about: int) -> NDArray[np.float64]:
+    """Of points in a square, those in its circle: π / 4 of them."""
+    pairs = int(0.65 * about) + 8
+    x, y = ((bits(2 * pairs) >> np.uint64(11)) * 2.0**-52 - (1 - 2.0**-53)).reshape(2, pairs)  # of (-1, 1), never 0
+    squared = x * x + y * y
+    inside = np.flatnonzero(squared < 1)
+    x, y, squared = x[inside], y[inside], squared[inside]
+    longer = np.sqrt(-2 * np.log(squared) / squared)
+    return np.concatenate([x * longer, y * longer])
 
 
 def secret_uniforms(size: int) -> NDArray[np.float64]:
-    """Numbers of [0, 1), every bit of them from the operating system."""
-    return np.asarray((np.frombuffer(os.urandom(8 * size), np.uint64) >> np.uint64(11)) * 2.0**-53, np.float64)
+    """Numbers of [0, 1) that nobody can draw again."""
+    return np.asarray((secret_bits()(size) >> np.uint64(11)) * 2.0**-53, np.float64)
 
 
 POISSON_MEANS = (1e3, 2.0**50)

@@ -26,15 +26,14 @@ from federated.selectors import Pool, Selection
 from federated.transforms import Transform
 from federated.updates import Update, l2_norm
 
-_NAMED = 20  # clients that a message names
-
 _CORRECTION = "correction"
 
 
 class ServerState(NamedTuple):
     """Everything the server carries from round to round; ``round`` counts those that are done.
 
-    The first ``trainable`` entries of ``params`` are trained; the rest are moving statistics.
+    The first ``trainable`` entries of ``params`` are trained; the rest are moving statistics. ``aggregate``, shape
+    (parameters,), is what the rule made of the last round's messages, where it is kept.
     """
 
     round: int
@@ -44,6 +43,7 @@ class ServerState(NamedTuple):
     server: Any
     correction: Any
     transforms: tuple[Any, ...]
+    aggregate: Vector | None = None
 
 
 class Broadcast(NamedTuple):
@@ -92,6 +92,7 @@ def initial_state(algorithm: Algorithm, engine: Engine, clients: int) -> ServerS
         server=algorithm.server.init(params[: engine.trainable]),
         correction=algorithm.correction.init(engine.trainable, clients),
         transforms=tuple(layer.init(engine.trainable) for layer in algorithm.transforms),
+        aggregate=np.zeros_like(params) if algorithm.keeps_aggregate else None,
     )
 
 
@@ -215,35 +216,6 @@ def _learnt(
     return Update(client.name, delta, weight, fitted.metrics, extras, worth), memory
 
 
-class Screened(NamedTuple):
-    """Updates fit to aggregate, and the names of clients whose updates were left out."""
-
-    updates: tuple[Update, ...]
-    left_out: tuple[str, ...]
-
-
-def screen(round: int, updates: Sequence[Update], quorum: int) -> Screened:
-    """Leaves out updates with NaN or infinity.
-
-    Raises:
-        TrainingError: fewer than ``quorum`` remain.
-    """
-    usable = tuple(update for update in updates if update.finite)
-    left_out = tuple(sorted(update.client for update in updates if not update.finite))
-    if len(usable) < quorum:
-        raise TrainingError(
-            f"round {round}: {len(usable)} usable updates, quorum is {quorum}; "
-            f"NaN or infinity from {_listed(left_out)}"
-            + ("; lower algorithm.local.optimizer.learning_rate or clip" if left_out else "")
-        )
-    return Screened(usable, left_out)
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more or "nobody"
-
-
 def abandon(state: ServerState) -> ServerState:
     """The state after a round in which too few clients were there to train."""
     return state._replace(round=state.round + 1)
@@ -258,9 +230,15 @@ def guide(algorithm: Algorithm, engine: Engine, sent: Broadcast, root: Split) ->
 
 
 def server_half(
-    algorithm: Algorithm, state: ServerState, updates: Sequence[Update], root: Vector | None = None
+    algorithm: Algorithm,
+    state: ServerState,
+    updates: Sequence[Update],
+    root: Vector | None = None,
+    known: Vector | None = None,
 ) -> tuple[ServerState, Metrics]:
     """All of the server's work in one round: decode, aggregate, finish, step. ``root`` is what ``guide`` gave.
+
+    ``known`` is the aggregate of a round that is computed again, where clients cannot send once more what they sent.
 
     The order of ``updates`` does not matter. Moving statistics go to the rule's aggregate: no transform and no
     server optimizer touches them.
@@ -276,6 +254,7 @@ def server_half(
     rule_state, aggregate, metrics = algorithm.rule.next(
         guided, (decode(algorithm, done, split, update) for update in ordered)
     )
+    aggregate = aggregate if known is None else known
     if aggregate.shape != state.params.shape:
         raise TrainingError(f"round {done}: the rule gave shape {aggregate.shape}, expected {state.params.shape}")
     finished = finish(algorithm, done, state.transforms, aggregate[:split], ordered)
@@ -287,7 +266,8 @@ def server_half(
             f"round {done}: the aggregate of {len(ordered)} updates is not finite; clip, or train slower"
         )
     norm = {"aggregate_norm": l2_norm(finished.result)}
-    next_state = ServerState(done, params, split, rule_state, stepped.state, corrected.state, finished.state)
+    kept = aggregate if algorithm.keeps_aggregate else None
+    next_state = ServerState(done, params, split, rule_state, stepped.state, corrected.state, finished.state, kept)
     return next_state, metrics | finished.metrics | corrected.metrics | stepped.metrics | norm
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from federated.component import Metrics, Vector
+from federated.errors import TrainingError
+
+_NAMED = 20  # clients that a message names
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +59,35 @@ class Update:
     def nbytes(self) -> int:
         """Bytes of its vectors on the wire."""
         return self.delta.nbytes + sum(vector.nbytes for vector in self.extras.values())
+
+
+class Screened(NamedTuple):
+    """Updates fit to aggregate, and the names of clients whose updates were left out."""
+
+    updates: tuple[Update, ...]
+    left_out: tuple[str, ...]
+
+
+def screen(round: int, updates: Sequence[Update], quorum: int) -> Screened:
+    """Leaves out updates with NaN or infinity.
+
+    Raises:
+        TrainingError: fewer than ``quorum`` remain.
+    """
+    usable = tuple(update for update in updates if update.finite)
+    left_out = tuple(sorted(update.client for update in updates if not update.finite))
+    if len(usable) < quorum:
+        raise TrainingError(
+            f"round {round}: {len(usable)} usable updates, quorum is {quorum}; "
+            f"NaN or infinity from {_listed(left_out)}"
+            + ("; lower algorithm.local.optimizer.learning_rate or clip" if left_out else "")
+        )
+    return Screened(usable, left_out)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more or "nobody"
 
 
 def l2_norm(vector: Vector) -> float:

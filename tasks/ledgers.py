@@ -35,10 +35,11 @@ def spending(training: Training, run_key: str, signer: Signer) -> Spending | Non
         return PrivacyLedger(environment.privacy_ledger(name, plan.simulation), terms, signer, trusted_keys())
 
     _require_one_unit(terms, plan.simulation)
+    repeats = not algorithm.secret
     if algorithm.release is not None and algorithm.sized is not None:
-        return TrainingSpending(run, algorithm.release, ledger(whose, terms), meaning(plan))
+        rounds, paying = algorithm.sized.rounds, ledger(whose, terms)
+        return TrainingSpending(run, algorithm.release, rounds, paying, repeats=repeats, means=meaning(plan))
     if algorithm.release is not None:
-        repeats = not algorithm.secret
         return ClientSpending(run, algorithm.release, ledger(whose, terms), repeats=repeats, means=meaning(plan))
 
     def place(name: str) -> str:

@@ -7,6 +7,7 @@ from prefect.cache_policies import NO_CACHE
 
 from configs.plan import Plan
 from tasks.engines import engine_of, prepare
+from tasks.signing import signer
 from tasks.training import Sealed, Training
 
 
@@ -15,8 +16,8 @@ def load_training(plan: Plan) -> Sealed[Training]:
     """Loads and divides the data, and builds the model. TensorFlow is imported here.
 
     Raises:
-        InputError: the plan and the data do not fit.
+        InputError: the plan and the data do not fit, or the key that signs cannot be read.
     """
     prepare()
     federation = plan.federation()
-    return Sealed(Training(plan, federation, engine_of(plan, federation)))
+    return Sealed(Training(plan, federation, engine_of(plan, federation), signer().derived("noise")))

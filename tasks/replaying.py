@@ -11,6 +11,7 @@ from safetensors.numpy import load
 
 from configs.loading import plan_of
 from configs.plan import Plan
+from federated.component import Vector
 from federated.errors import InputError, TrainingError
 from federated.loop import Passed, one_round
 from federated.packing import Arrays, pack, unpack
@@ -154,19 +155,15 @@ class _Past:
         cohort = RoundReport.from_json(number, record["report"]).cohort
         selection = Selection(cohort, cohort, {})
         if not algorithm.secret:
-            return _Drawn(selection, machine.start.transforms)
-        if algorithm.unit == "record":
-            raise InputError(
-                f"round {number}: clients draw noise that nobody can draw again, and what they sent is not kept; "
-                "roundhouse verify says whether the version is what was registered"
-            )
+            return _Drawn(selection, machine.start.transforms, None)
         arrays = self._arrays(number)
         if arrays is None:
             raise InputError(
                 f"round {number}: retention has removed what it released, and noise cannot be drawn again; replay a "
                 "version with weights, after one with weights"
             )
-        return _Drawn(selection, unpack(record["state"], arrays, machine.start).transforms)
+        left = unpack(record["state"], arrays, machine.start)
+        return _Drawn(selection, left.transforms, left.aggregate)
 
     def _arrays(self, number: int) -> Arrays | None:
         """The state after a round; None where it is no version, or one without weights."""
@@ -199,10 +196,11 @@ class _Past:
 
 
 class _Drawn(NamedTuple):
-    """The cohort of a round, and what its transforms left, their noise included."""
+    """The cohort of a round, what its transforms left, their noise included, and its aggregate, where that is kept."""
 
     selection: Selection
     transforms: tuple[Any, ...]
+    aggregate: Vector | None
 
 
 class _Machine:
@@ -239,11 +237,14 @@ class _Machine:
         algorithm, engine, clients = self.algorithm, self._engine, self._federation.clients
         before: ServerState = unpack(*pack(state), self.start)
         needed, root = self._plan.needed, self._federation.root
-        selection = None
+        selection = known = None
         if drawn is not None:
             again = tuple(layer.again(left) for layer, left in zip(algorithm.transforms, drawn.transforms, strict=True))
-            algorithm, selection = algorithm.model_copy(update={"transforms": again}), drawn.selection
-        passed = one_round(algorithm, engine, before, clients, memories, needed, root, self._adversary, selection)
+            algorithm = algorithm.model_copy(update={"transforms": again})
+            selection, known = drawn.selection, drawn.aggregate
+        passed = one_round(
+            algorithm, engine, before, clients, memories, needed, root, self._adversary, selection, known
+        )
         memories |= passed.learnt
         return passed
 

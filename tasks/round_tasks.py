@@ -16,9 +16,9 @@ from federated.component import Metrics, Vector
 from federated.errors import InputError, TrainingError
 from federated.evaluation import distribution, evaluate, spread
 from federated.onion import Memory, Trained, encode
-from federated.rounds import Broadcast, ServerState, broadcast, guide, local_updates, screen, select, server_half
+from federated.rounds import Broadcast, ServerState, broadcast, guide, local_updates, select, server_half
 from federated.selectors import Selection
-from federated.updates import Update
+from federated.updates import Update, screen
 from tasks.training import At, Contribution, Evaluated, Sealed, Training
 
 
@@ -86,7 +86,7 @@ def aggregate_updates(
     guided = None
     if algorithm.rule.needs_root and root is not None:
         guided = guide(algorithm, training.engine, broadcast(algorithm, state.value), root)
-    next_state, metrics = server_half(algorithm, state.value, usable, guided)
+    next_state, metrics = server_half(algorithm.keyed(training.noise_key), state.value, usable, guided)
     return Sealed(Aggregated(next_state, metrics | _update_metrics(usable), contributions(usable), left_out))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hmac
 import json
 import os
 from pathlib import Path
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from configs import environment
 from federated.errors import InputError, TrainingError
+from federated.randomness import derived_key
 
 Kind = Literal["record", "seal", "place", "ledger"]
 """What a signed text is: none passes for another."""
@@ -48,8 +48,11 @@ class Signer:
 
     def blind(self, secret: str) -> str:
         """A digest that equal secrets share, and that nobody without the key can guess at (HMAC-SHA-256)."""
-        raw = self._key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
-        return hmac.new(raw, b"blind:" + secret.encode(), "sha256").hexdigest()[:32]
+        return self.derived(f"blind:{secret}").hex()[:32]
+
+    def derived(self, purpose: str) -> bytes:
+        """A key of 32 bytes for a purpose, which tells nothing of the one that signs (HMAC-SHA-256)."""
+        return derived_key(self._key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption()), purpose)
 
 
 def signer() -> Signer:

@@ -30,10 +30,13 @@ class Sealed(Generic[Value]):
 
 
 class Training:
-    """A plan brought to life: the parties, those of them that attack, the engine, and the sign to stop."""
+    """A plan brought to life: the parties, those of them that attack, the engine, and the sign to stop.
 
-    def __init__(self, plan: Plan, federation: Federation, engine: Engine) -> None:
-        self.plan, self.federation, self.engine = plan, federation, engine
+    Noise that is secret, and drawn more than once, is drawn with ``noise_key``.
+    """
+
+    def __init__(self, plan: Plan, federation: Federation, engine: Engine, noise_key: bytes = b"") -> None:
+        self.plan, self.federation, self.engine, self.noise_key = plan, federation, engine, noise_key
         self.adversary = plan.adversary(federation)
         self.client_tests = ClientTests(list(federation.clients.values()))
         self.cancelled = threading.Event()

@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from federated.component import Step, Vector
 from federated.errors import TrainingError
 from federated.privacy.prefix_sums import inverse, sensitivity
 from federated.privacy.releases import Gaussian, Release
-from federated.transforms.clipping import Clip
-from federated.transforms.transform import NoisedBy, Sized
+from federated.randomness import derived_key, keyed_bits, normals
+from federated.transforms.noising import NOISE_FOUND, ClippedNoise, measured, on_grid
+from federated.transforms.transform import NoisedBy, Sized, Transform
 from federated.updates import Update
 
 
 class Noised(NamedTuple):
-    """What a training has released so far: how often, with noise from which ``key``, sized how, and of whom how often.
+    """What a training has released so far: with noise from which nonces, sized how, and of whom how often.
 
-    Whoever has the key can take the noise away.
+    ``key`` is a digest of the key that noise is drawn with, and ``noised`` the last release, shape (trainable,), where
+    there is such a key. Whoever has it, or none is needed, can take the noise away.
     """
 
-    releases: int
-    key: int
+    nonces: tuple[str, ...]
     terms: tuple[float, ...]
     taken: Mapping[str, int]
+    key: str
+    noised: Vector | None
 
 
-class CorrelatedGaussian(Clip):
+class CorrelatedGaussian(ClippedNoise):
     """Client-level differential privacy by correlated noise: DP-FTRL (Kairouz et al. 2021; Choquette-Choo et al. 2023).
 
     An update is scaled down to an L2 norm of at most ``norm``. In round t the server adds the noise
@@ -47,9 +51,11 @@ class CorrelatedGaussian(Clip):
     where each depends on those before (Denisov et al. 2022). Neighbours: all updates of one client in a training, or
     zero updates in their place. Who takes part must not depend on data, and is not hidden. Nothing is sampled.
 
-    Simulations only: noise of earlier rounds is drawn again in every round, from a key that is part of the state, and
-    so of every version. A secret one would have to be kept where no version shows it; until then ``seeded: false`` is
-    refused. A round t draws t vectors.
+    Noise of earlier rounds is drawn again in every round: a round t draws t vectors. z_k belongs to a nonce, which the
+    state has, and to a key, which no state has: with both, AES-256-CTR gives its bits (``keyed``). With ``seeded``, for
+    simulations only, the plan's seed gives the nonce, and the nonce alone z_k. A round that is drawn again after a
+    crash has another z_k: what it releases is worth no more than the whole training's releases once more, since each
+    of its rows is one of theirs.
 
     ==============================  ==========================
     edge case                       answer
@@ -60,7 +66,8 @@ class CorrelatedGaussian(Clip):
     a round beyond ``rounds``       refused before it releases anything; so is a plan with more rounds
     a client beyond                 refused before anything is released; so is a plan whose selection would let one
     ``participations``              in too often
-    sized otherwise than before     refused: the rounds would no longer be one mechanism
+    sized otherwise than before,    refused: the rounds would no longer be one mechanism
+    or with another key
     ``participations: 1``           a client is in one round: the least noise
     ==============================  ==========================
     """
@@ -69,15 +76,10 @@ class CorrelatedGaussian(Clip):
     noise_multiplier: float = Field(gt=0, description="of the whole training, over its sensitivity")
     rounds: int = Field(ge=1, description="the longest training that the noise is sized for")
     participations: int = Field(ge=1, description="the most rounds in which one client may take part")
-    seeded: bool = Field(default=False, description="noise from the plan's seed; must be true: in simulations only")
+    _key: bytes = PrivateAttr(b"")
 
     @model_validator(mode="after")
-    def _can_be_kept(self) -> Self:
-        if not self.seeded:
-            raise ValueError(
-                "secret noise is not supported: every round draws that of earlier ones again, from a key that "
-                "versions would give away; set seeded: true in a simulation, or use central_gaussian"
-            )
+    def _fits_its_rounds(self) -> Self:
         if self.participations > self.rounds:
             raise ValueError(f"participations must not exceed rounds, got {self.participations} of {self.rounds}")
         return self
@@ -94,8 +96,15 @@ class CorrelatedGaussian(Clip):
         """That of a whole training."""
         return Gaussian(noise_multiplier=self.noise_multiplier)
 
+    def keyed(self, key: bytes) -> Transform:
+        if self.seeded:
+            return self
+        keyed = self.model_copy()
+        keyed._key = derived_key(key, self.kind)
+        return keyed
+
     def init(self, size: int) -> Any:
-        return Noised(0, 0, (), {})
+        return Noised((), (), {}, "", np.zeros(size, np.float32) if self.secret else None)
 
     def finish(
         self, state: Noised, aggregate: Vector, updates: Sequence[Update], rng: np.random.Generator, share: float
@@ -103,33 +112,51 @@ class CorrelatedGaussian(Clip):
         """The aggregate with the noise of the next round.
 
         Raises:
-            TrainingError: the noise is not sized for this round.
+            TrainingError: the noise is not sized for this round, or there is no key, or another, to draw it with.
         """
-        cohort = [update.client for update in updates]
-        terms = (self.norm, self.noise_multiplier, float(self.rounds), float(self.participations), share)
-        after = Noised(
-            releases=state.releases + 1,
-            key=state.key if state.releases else int(rng.integers(2**63)),
-            terms=terms,
-            taken=dict(sorted({**state.taken, **{name: state.taken.get(name, 0) + 1 for name in cohort}}.items())),
-        )
-        self._require_sized(state, after, cohort)
-        deviation, weights = self.deviation(share), inverse(after.releases)
-        noised = aggregate + deviation * _sum(weights, after.key, aggregate.size)
+        nonce = (rng.bytes(16) if self.seeded else secrets.token_bytes(16)).hex()
+        after = self._after(state, nonce, [update.client for update in updates], share)
+        deviation, weights = self.deviation(share), inverse(len(after.nonces))
+        noised = on_grid(aggregate, self._sum(weights, after.nonces, aggregate.size), deviation)
         metrics = {"noise_deviation": deviation * float(np.linalg.norm(weights))}
-        return Step(after, noised.astype(np.float32), metrics)
+        return Step(after._replace(noised=noised if self.secret else None), noised, metrics)
+
+    def again(self, state: Noised) -> Transform:
+        return self if self.seeded else _DrawnBefore(**self.model_dump(), left=state)
 
     def deviation(self, share: float) -> float:
         """The standard deviation of z in a coordinate of the aggregate."""
         return self.noise_multiplier * self.norm * share * sensitivity(self.rounds, self.participations)
 
+    def _after(self, before: Noised, nonce: str, cohort: Sequence[str], share: float) -> Noised:
+        taken = {**before.taken, **{name: before.taken.get(name, 0) + 1 for name in cohort}}
+        after = Noised(
+            nonces=(*before.nonces, nonce),
+            terms=(self.norm, self.noise_multiplier, float(self.rounds), float(self.participations), share),
+            taken=dict(sorted(taken.items())),
+            key="" if self.seeded else derived_key(self._key, "digest").hex()[:32],
+            noised=before.noised,
+        )
+        self._require_key(before, after)
+        self._require_sized(before, after, cohort)
+        return after
+
+    def _require_key(self, before: Noised, after: Noised) -> None:
+        if self.secret and not self._key:
+            raise TrainingError(f"{self.kind}: secret noise is drawn with a key, and there is none")
+        if before.nonces and before.key != after.key:
+            raise TrainingError(
+                f"{self.kind}: the noise of earlier rounds was drawn with another key, which comes from the key that "
+                "signs; go on with that one, or begin another training"
+            )
+
     def _require_sized(self, before: Noised, after: Noised, cohort: Sequence[str]) -> None:
-        if before.releases and before.terms != after.terms:
+        if before.nonces and before.terms != after.terms:
             raise TrainingError(
                 f"{self.kind}: earlier rounds had noise that was sized otherwise, and all are one release; go on with "
                 "the plan as it was, or begin another training"
             )
-        if after.releases > self.rounds:
+        if len(after.nonces) > self.rounds:
             raise TrainingError(
                 f"{self.kind}: noise for {self.rounds} rounds, and all are over; begin another training"
             )
@@ -140,10 +167,27 @@ class CorrelatedGaussian(Clip):
                 "is sized; nothing is released"
             )
 
+    def _sum(self, weights: NDArray[np.float64], nonces: Sequence[str], size: int) -> NDArray[np.float64]:
+        """The noise of the latest of some rounds, in its deviation: every z by its weight, the latest by the first."""
+        total = np.zeros(size)
+        for nonce, weight in zip(nonces, weights[::-1], strict=True):
+            total += weight * self._drawn(nonce, size)
+        return total
 
-def _sum(weights: NDArray[np.float64], key: int, size: int) -> NDArray[np.float64]:
-    """The noise of the latest of some rounds: every z by its weight, the latest by the first."""
-    total = np.zeros(size)
-    for number, weight in enumerate(weights[::-1]):
-        total += weight * np.random.Generator(np.random.PCG64([key, number])).standard_normal(size)
-    return total
+    def _drawn(self, nonce: str, size: int) -> NDArray[np.float64]:
+        if self.seeded:
+            return np.random.Generator(np.random.PCG64(int(nonce, 16))).standard_normal(size)
+        return normals(keyed_bits(derived_key(self._key, nonce)), size)
+
+
+class _DrawnBefore(CorrelatedGaussian):
+    """The same in a round that is over: ``left`` is the state after it."""
+
+    left: Any
+
+    def finish(
+        self, state: Noised, aggregate: Vector, updates: Sequence[Update], rng: np.random.Generator, share: float
+    ) -> Step[Any, Vector]:
+        deviation = self.deviation(share) * float(np.linalg.norm(inverse(len(self.left.nonces))))
+        found = measured(self.left.noised, aggregate, deviation) * self.noise_multiplier
+        return Step(self.left, self.left.noised, {NOISE_FOUND: found})

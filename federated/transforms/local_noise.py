@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 
-from federated.component import Step, Vector
 from federated.privacy.releases import Gaussian, Release
 from federated.randomness import secret_normals
 from federated.transforms.noising import ClippedNoise, with_noise
-from federated.transforms.transform import Hides, Layers, NoisedBy, Transform
+from federated.transforms.transform import Hides, Layers, NoisedBy
 from federated.updates import Update
 
 
@@ -54,30 +52,12 @@ class LocalGaussian(ClippedNoise):
     def release(self, sampling_rate: float) -> Release | None:
         return Gaussian(noise_multiplier=self.noise_multiplier)
 
+    def init(self, size: int) -> Any:
+        return None
+
     def encode(self, update: Update, layers: Layers, rng: np.random.Generator) -> Update:
         if not np.isfinite(update.delta).all():
             return replace(update, delta=np.full_like(update.delta, np.nan))
         clipped = super().encode(update, layers, rng).delta
         draw = secret_normals if self.secret else rng.standard_normal
         return replace(update, delta=with_noise(clipped, self.noise_multiplier * self.norm, draw))
-
-    def finish(
-        self, state: Any, aggregate: Vector, updates: Sequence[Update], rng: np.random.Generator, share: float
-    ) -> Step[Any, Vector]:
-        return Step(aggregate if self.secret else None, aggregate, {})
-
-    def again(self, state: Any) -> Transform:
-        if self.seeded:
-            return self
-        return _SentBefore(norm=self.norm, noise_multiplier=self.noise_multiplier, aggregate=state)
-
-
-class _SentBefore(LocalGaussian):
-    """The same in a round that is over: ``aggregate`` is what came of its messages."""
-
-    aggregate: Any
-
-    def finish(
-        self, state: Any, aggregate: Vector, updates: Sequence[Update], rng: np.random.Generator, share: float
-    ) -> Step[Any, Vector]:
-        return Step(self.aggregate, self.aggregate, {})

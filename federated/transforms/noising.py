@@ -105,13 +105,17 @@ def with_noise(vector: Vector, deviation: float, draw: Callable[[int], NDArray[n
 
     Chunk by chunk, which stay in a core's cache.
     """
-    noised, grid = np.empty(vector.shape, np.float32), deviation * _GRID
+    noised = np.empty(vector.shape, np.float32)
     for start in range(0, vector.size, _CHUNK):
         chunk = vector[start : start + _CHUNK]
-        noised[start : start + _CHUNK] = (
-            np.rint(chunk.astype(np.float64) / grid) + np.rint(draw(chunk.size) / _GRID)
-        ) * grid
+        noised[start : start + _CHUNK] = on_grid(chunk, draw(chunk.size), deviation)
     return noised
+
+
+def on_grid(vector: Vector, noise: NDArray[np.float64], deviation: float) -> Vector:
+    """The sum of a vector and noise, which is in units of ``deviation``, both on a grid (Mironov 2012)."""
+    grid = deviation * _GRID
+    return ((np.rint(vector.astype(np.float64) / grid) + np.rint(noise / _GRID)) * grid).astype(np.float32)
 
 
 def measured(noised: Vector, aggregate: Vector, deviation: float) -> float:

@@ -116,6 +116,10 @@ class Transform(Component, ABC):
         """What clients apply in the round after ``state``: itself, unless that says otherwise."""
         return self
 
+    def keyed(self, key: bytes) -> Transform:
+        """What draws its secrets from ``key``, 32 bytes that nobody but the server has: itself, unless it needs one."""
+        return self
+
     def again(self, state: Any) -> Transform:
         """What does once more the round that left ``state``: itself, unless it draws what cannot be drawn again."""
         return self

@@ -49,7 +49,10 @@ def test_an_epsilon_says_that_it_is_of_all_rounds_and_that_nothing_was_sampled()
         (["algorithm.select={kind: all}"], "algorithm.select.all: a client may be in 30 of 30 rounds"),
         (["rounds=31"], "rounds: 31, but noise is sized for 30; raise rounds of the transform that adds it"),
         (["simulation=false"], "algorithm: whoever knows the seed can take seeded noise away again"),
-        (["algorithm.transforms.0.seeded=false"], "algorithm.transforms.0.correlated_gaussian: secret noise is not"),
+        (
+            ["algorithm.transforms.0.seeded=false", "commit_every=3"],
+            "commit_every: noise that cannot be drawn again",
+        ),
         (["privacy=null"], "privacy: the plan adds noise, and nobody counts what it costs"),
     ],
     ids=lambda value: str(value)[:40],
@@ -63,3 +66,9 @@ def test_a_plan_that_the_noise_is_not_sized_for_is_refused(overrides: list[str],
 def test_clients_may_take_all_turns_that_the_noise_is_sized_for() -> None:
     assert noised("rounds=20", "algorithm.transforms.0.participations=5").federation()
     assert noised("algorithm.select={kind: all}", "algorithm.transforms.0.participations=30")
+
+
+def test_secret_noise_is_for_trainings_of_real_clients() -> None:
+    plan = noised("algorithm.transforms.0.seeded=false", "simulation=false")
+    assert plan.algorithm.secret
+    assert meaning(plan) == meaning(noised())

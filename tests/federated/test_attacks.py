@@ -34,10 +34,10 @@ from federated.errors import PlanError
 from federated.evaluation import evaluate
 from federated.loop import one_round
 from federated.onion import Trained
-from federated.rounds import broadcast, client_half, initial_state, screen
+from federated.rounds import broadcast, client_half, initial_state
 from federated.rules import Mean, Median, TrimmedMean
 from federated.transforms import Clip
-from federated.updates import Update, l2_norm
+from federated.updates import Update, l2_norm, screen
 from tests.fakes import FakeEngine, line_client, line_federation, plain_sgd, update
 from tests.federated.families import ATTACKS
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import combinations
 
 import numpy as np
@@ -25,16 +26,16 @@ from tests.fakes import update
 SIZE = 20_000
 ROUNDS = 6
 NOISE = CorrelatedGaussian(norm=0.5, noise_multiplier=2.0, rounds=ROUNDS, participations=2, seeded=True)
+SECRET = NOISE.model_copy(update={"seeded": False})
+KEY = bytes(range(32))
 
 
-def trained(
-    noise: CorrelatedGaussian = NOISE, rounds: int = ROUNDS, seed: int = 0, size: int = SIZE, share: float = 0.1
-):
+def trained(rounds: int = ROUNDS, seed: int = 0):
     """What so many rounds of zero updates release, one row each, with nobody in them."""
-    state, released = noise.init(size), []
+    state, released = NOISE.init(SIZE), []
     for number in range(1, rounds + 1):
         rng = generator(seed, number, "finish-0")
-        state, result, _ = noise.finish(state, np.zeros(size, np.float32), (), rng, share)
+        state, result, _ = NOISE.finish(state, np.zeros(SIZE, np.float32), (), rng, 0.1)
         released.append(result)
     return np.array(released)
 
@@ -166,6 +167,76 @@ def test_noise_that_is_sized_otherwise_half_way_is_refused(change: dict[str, flo
         NOISE.finish(after([("a",)]), np.zeros(4), sent(["b"]), generator(0, 2, "finish-0"), 0.2)
 
 
+def secret_rounds(noise: CorrelatedGaussian, rounds: int, state=None, size: int = SIZE):
+    """Rounds of zero updates, and the state after them, packed and unpacked after each as a checkpoint is."""
+    state, released = state or SECRET.init(size), []
+    for number in range(1, rounds + 1):
+        done = noise.finish(state, np.zeros(size, np.float32), (), generator(0, number, "finish-0"), 0.1)
+        state = unpack(*pack(done.state), SECRET.init(size))
+        released.append(done.result)
+    return state, np.array(released)
+
+
+def test_secret_noise_is_correlated_likewise_and_another_in_every_training() -> None:
+    deviation = 2.0 * 0.5 * 0.1 * sensitivity(ROUNDS, 2)
+    (_, one), (_, other) = (secret_rounds(SECRET.keyed(KEY), ROUNDS) for _ in range(2))
+    z = square(factor(ROUNDS)) @ np.concatenate([one, other], axis=1) / deviation
+    np.testing.assert_allclose(np.cov(z), np.eye(ROUNDS), atol=0.05)
+    both = np.corrcoef(np.concatenate([one, other]))[:ROUNDS, ROUNDS:]
+    assert np.abs(both).max() < 0.05
+
+
+def test_a_round_that_is_drawn_again_has_a_draw_of_its_own_and_the_earlier_ones_stay() -> None:
+    noise = SECRET.keyed(KEY)
+    state, (first,) = secret_rounds(noise, 1)
+    (_, (one,)), (_, (other,)) = (secret_rounds(noise, 1, state) for _ in range(2))
+    taken_back = inverse(2)[1] * first
+    assert abs(np.corrcoef(one - taken_back, other - taken_back)[0, 1]) < 0.05
+    assert np.corrcoef(one, first)[0, 1] == pytest.approx(np.corrcoef(other, first)[0, 1], abs=0.05)
+    assert np.corrcoef(one, first)[0, 1] < -0.3
+
+
+def test_secret_noise_needs_its_key_and_no_other_and_no_state_has_it() -> None:
+    state, _ = secret_rounds(SECRET.keyed(KEY), 2, size=4)
+    with pytest.raises(TrainingError, match="secret noise is drawn with a key, and there is none"):
+        secret_rounds(SECRET, 1, state, size=4)
+    with pytest.raises(TrainingError, match="earlier rounds was drawn with another key, which comes from the key that"):
+        secret_rounds(SECRET.keyed(bytes([1] * 32)), 1, state, size=4)
+    assert secret_rounds(SECRET.keyed(KEY), 1, state, size=4)[0].nonces[:2] == state.nonces
+    keyed, written = SECRET.keyed(KEY), json.dumps(pack(state)[0])
+    for secret in (KEY.hex(), keyed._key.hex(), repr(KEY), repr(keyed._key)):
+        assert secret not in written + repr(keyed) + str(keyed) + keyed.model_dump_json()
+    assert keyed._key
+    assert NOISE.keyed(KEY) is NOISE
+
+
+def test_low_bits_of_secret_noise_do_not_betray_the_aggregate() -> None:
+    noise, state = SECRET.keyed(KEY), None
+    grid = noise.deviation(0.1) * 2.0**-30
+    for aggregate in (1 / 3, 1e-9):
+        done = noise.finish(state or SECRET.init(SIZE), np.full(SIZE, aggregate), (), generator(0, 1, ""), 0.1)
+        state, steps = done.state, done.result.astype(np.float64) / grid
+        small = np.abs(done.result) < grid * 2**23  # float32 has bits to spare there
+        assert small.any()
+        np.testing.assert_allclose(steps[small], np.rint(steps[small]), atol=1e-6 * 2**23)
+
+
+def test_a_round_with_secret_noise_is_done_again_from_what_it_released_and_its_noise_is_measured() -> None:
+    noise, state = SECRET.keyed(KEY), SECRET.init(SIZE)
+    aggregate = np.linspace(-1, 1, SIZE, dtype=np.float32)
+    for number in range(1, 4):
+        before = state
+        state, released, _ = noise.finish(before, aggregate, sent(["a"][: number % 3]), generator(0, number, ""), 0.1)
+        again = SECRET.again(state).finish(before, aggregate, (), generator(0, number, ""), 0.1)
+        np.testing.assert_array_equal(again.result, released)
+        assert again.state == state
+        assert again.metrics["noise_multiplier_found"] == pytest.approx(2.0, rel=0.035)
+    weak = SECRET.again(state._replace(noised=(aggregate + (released - aggregate) / 2).astype(np.float32)))
+    found = weak.finish(before, aggregate, (), generator(0, 3, ""), 0.1).metrics["noise_multiplier_found"]
+    assert found == pytest.approx(1.0, rel=0.035)
+    assert NOISE.again(None) is NOISE
+
+
 def test_it_clips_as_clip_does() -> None:
     for delta in ([3.0, 4.0], [0.03, 0.04], [0.0, 0.0]):
         given = update("a", delta)
@@ -176,14 +247,13 @@ def test_it_clips_as_clip_does() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"seeded": False}, "secret noise is not supported.*versions would give away; set seeded: true in a simulat"),
         ({"participations": 7}, "participations must not exceed rounds, got 7 of 6"),
         ({"participations": 0}, "greater than or equal to 1"),
         ({"rounds": 0}, "greater than or equal to 1"),
         ({"noise_multiplier": 0}, "greater than 0"),
     ],
 )
-def test_noise_that_cannot_be_kept_or_sized_is_refused(change: dict[str, float], said: str) -> None:
+def test_noise_that_cannot_be_sized_is_refused(change: dict[str, float], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         CorrelatedGaussian(**NOISE.model_dump() | change)
 

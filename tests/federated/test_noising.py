@@ -10,7 +10,7 @@ from scipy import stats
 from federated.algorithm import Algorithm
 from federated.corrections import Scaffold
 from federated.privacy.releases import Gaussian
-from federated.randomness import generator, secret_normals
+from federated.randomness import generator
 from federated.rules import FixedMean, Mean
 from federated.selectors import All, Poisson, Uniform
 from federated.transforms import AnyTransform, CentralGaussian, Clip, Quantise
@@ -68,21 +68,6 @@ def test_low_bits_do_not_betray_the_aggregate() -> None:
         released = finished(SECRET, aggregate, share=1.0).result.astype(np.float64)
         steps = released / 2.0**-30  # the deviation is 1
         np.testing.assert_array_equal(steps, np.rint(steps))
-
-
-def test_normal_numbers_from_the_operating_system_are_normal_and_never_infinite() -> None:
-    for size in (0, 1, 2, 7):
-        assert secret_normals(size).shape == (size,)
-    drawn = secret_normals(200_001)
-    assert np.isfinite(drawn).all()
-    assert stats.kstest(drawn, "norm").pvalue > 1e-6
-    assert abs(np.corrcoef(drawn[:100_000], drawn[100_001:])[0, 1]) < 0.02
-
-
-def test_the_most_that_chance_can_give_is_finite(monkeypatch: pytest.MonkeyPatch) -> None:
-    for byte in (b"\x00", b"\xff"):
-        monkeypatch.setattr("federated.randomness.os.urandom", lambda count, byte=byte: byte * count)
-        assert np.isfinite(secret_normals(8)).all()
 
 
 @each

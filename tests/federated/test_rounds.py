@@ -21,7 +21,6 @@ from federated.rounds import (
     client_half,
     initial_state,
     local_updates,
-    screen,
     select,
     server_half,
 )
@@ -29,7 +28,7 @@ from federated.rules import CustomRule, Mean, Rule
 from federated.selectors import Uniform
 from federated.server_optimizers import ServerOptimizer, ServerSgd
 from federated.transforms import Clip, Transform
-from federated.updates import Update, l2_norm
+from federated.updates import Update, l2_norm, screen
 from tests.fakes import FakeEngine, line_client, plain_sgd, update
 from tests.federated.families import USER_CODE
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from configs import environment
@@ -14,19 +16,20 @@ from tasks import round_tasks
 from tasks.ledger import BudgetExceeded, PrivacyLedger
 from tasks.replaying import replay
 from tasks.signing import signer, trusted_keys
+from tasks.verifying import verify
 from tests.flows.test_privacy import history
-from tests.flows.test_train import small_plan, versions_of
+from tests.flows.test_train import run_of, small_plan, versions_of
 
 pytestmark = pytest.mark.usefixtures("prefect_api", "home")
 
 RELEASE = Gaussian(noise_multiplier=4.0)
 
 
-def noised(*overrides: str, budget: str = "50") -> Plan:
+def noised(*overrides: str, budget: str = "50", simulation: bool = True) -> Plan:
     """Digits over six clients who take turns, four a round: in three rounds each has two."""
     return small_plan(
         "name=wards",
-        "simulation=true",
+        f"simulation={str(simulation).lower()}",
         "baselines=false",
         "scaling={kind: divide, by: 16}",
         "stop=null",
@@ -34,18 +37,20 @@ def noised(*overrides: str, budget: str = "50") -> Plan:
         f"privacy={{population: wards, delta: 1.0e-5, budget: {budget}}}",
         "algorithm.select={kind: round_robin, cohort: 4}",
         "algorithm.transforms=[{kind: correlated_gaussian, norm: 0.5, noise_multiplier: 4.0, rounds: 3, "
-        "participations: 2, seeded: true}]",
+        f"participations: 2, seeded: {str(simulation).lower()}}}]",
         "algorithm.rule={kind: fixed_mean, expected: 4}",
         *overrides,
     )
 
 
-def spent(run: str) -> tuple[SelfComposed, ...]:
-    path = environment.privacy_ledger(run, True)
+def spent(whose: str, simulated: bool = True) -> tuple[SelfComposed, ...]:
+    path = environment.privacy_ledger(whose, simulated)
     return PrivacyLedger(path, None, signer(), trusted_keys()).statement().spent
 
 
-def test_a_training_that_broke_off_and_went_on_has_paid_once_and_is_replayed(monkeypatch) -> None:
+@pytest.fixture
+def breaks_off_in_round_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After its noise was drawn, once."""
     server_half, broken = round_tasks.server_half, list[int]()
 
     def breaking(algorithm, state, *rest):
@@ -56,6 +61,10 @@ def test_a_training_that_broke_off_and_went_on_has_paid_once_and_is_replayed(mon
         return done
 
     monkeypatch.setattr(round_tasks, "server_half", breaking)
+
+
+@pytest.mark.usefixtures("breaks_off_in_round_2")
+def test_a_training_that_broke_off_and_went_on_has_paid_once_and_is_replayed() -> None:
     with pytest.raises(TrainingError, match="the power went out"):
         train(noised(), run_key="night")
     assert spent("wards-night") == (SelfComposed(RELEASE, 1),)
@@ -69,6 +78,35 @@ def test_a_training_that_broke_off_and_went_on_has_paid_once_and_is_replayed(mon
         assert (found.agrees, found.differing) == (True, ())
     whole = train(noised(), run_key="morning")
     assert whole.weights_sha256 == summary.weights_sha256
+
+
+@pytest.mark.usefixtures("breaks_off_in_round_2")
+def test_secret_noise_of_a_training_that_broke_off_is_drawn_and_paid_for_again_and_measured() -> None:
+    with pytest.raises(TrainingError, match="the power went out"):
+        train(noised(simulation=False), run_key="night")
+    assert spent("wards", False) == (SelfComposed(RELEASE, 1),)
+    summary = train(noised(simulation=False), run_key="night")
+    assert spent("wards", False) == (SelfComposed(RELEASE, 2),)
+    once, twice = (epsilon([SelfComposed(RELEASE, times)], 1e-5).best for times in (1, 2))
+    assert history(summary, "epsilon") == pytest.approx([once, twice, twice], abs=1e-3)
+    assert history(summary, "privacy_rounds_left") == [2, 1, 0]
+    assert run_of(summary).data.tags["noise"] == "from the operating system"
+    for version in versions_of("wards"):
+        found = replay(f"wards/{version.version}", trusted_keys())
+        assert (found.agrees, found.differing) == (True, ())
+        assert found.noise == pytest.approx(4.0, rel=0.15)
+        assert verify(f"wards/{version.version}", trusted_keys()).faults == []
+    assert found.computed == summary.weights_sha256
+
+
+def test_the_key_of_secret_noise_is_in_no_file() -> None:
+    train(noised("rounds=1", simulation=False))
+    key = signer().derived("noise")
+    for folder in (environment.home(), Path(environment.checkpoints())):
+        for path in folder.rglob("*"):
+            content = path.read_bytes() if path.is_file() else b""
+            assert key not in content, path
+            assert key.hex().encode() not in content, path
 
 
 def test_a_training_that_cannot_be_paid_for_whole_does_not_begin() -> None:

@@ -26,8 +26,10 @@ def ledger(home: Path) -> PrivacyLedger:
     return PrivacyLedger(home / "wards.db", terms, signer())
 
 
-def spending(ledger: PrivacyLedger, run: str = "night", release: Gaussian = RELEASE) -> TrainingSpending:
-    return TrainingSpending(run, release, ledger, "of clients")
+def spending(
+    ledger: PrivacyLedger, run: str = "night", release: Gaussian = RELEASE, repeats: bool = True
+) -> TrainingSpending:
+    return TrainingSpending(run, release, 9, ledger, repeats=repeats, means="of clients")
 
 
 def rounds_of(spending: TrainingSpending, first: int, last: int) -> list[float]:
@@ -35,12 +37,16 @@ def rounds_of(spending: TrainingSpending, first: int, last: int) -> list[float]:
     for number in range(first, last + 1):
         spending.enter(number)
         spending.enter(number)
-        epsilons.append(spending.commit().metrics["epsilon"])
+        metrics = spending.commit().metrics
+        assert metrics["epsilon_next"] == metrics["epsilon"]
+        assert metrics["privacy_rounds_left"] == 9 - number
+        epsilons.append(metrics["epsilon"])
     return epsilons
 
 
-def test_it_pays_before_the_first_round_and_nothing_later(ledger: PrivacyLedger) -> None:
-    night = spending(ledger)
+@pytest.mark.parametrize("repeats", [True, False])
+def test_it_pays_before_the_first_round_and_nothing_later(ledger: PrivacyLedger, repeats: bool) -> None:
+    night = spending(ledger, repeats=repeats)
     night.enter(1)
     assert ledger.statement().spent == (SelfComposed(RELEASE, 1),)
     assert len(set(rounds_of(night, 1, 5))) == 1
@@ -57,6 +63,18 @@ def test_a_training_that_goes_on_pays_no_more_and_another_one_does(ledger: Priva
     assert ledger.statement().spent == (SelfComposed(RELEASE, 2),)
     with pytest.raises(BudgetExceeded, match="privacy budget of wards"):
         spending(ledger, "noon").enter(1)
+
+
+def test_a_round_that_is_begun_once_more_with_other_noise_pays_for_a_training_again(ledger: PrivacyLedger) -> None:
+    spending(ledger, repeats=False).enter(1)  # and the process ends
+    assert len(set(rounds_of(spending(ledger, repeats=False), 1, 2))) == 1
+    assert ledger.statement().spent == (SelfComposed(RELEASE, 2),)
+    night = spending(ledger, repeats=False)
+    rounds_of(night, 3, 4)  # no round was lost
+    assert ledger.statement().spent == (SelfComposed(RELEASE, 2),)
+    night.enter(5)  # and the process ends
+    with pytest.raises(BudgetExceeded, match="privacy budget of wards"):
+        spending(ledger, repeats=False).enter(5)
 
 
 def test_a_change_to_less_noise_is_paid_for_and_one_to_more_is_not(ledger: PrivacyLedger) -> None:
