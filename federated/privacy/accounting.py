@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 RELATION = "add_or_remove_one"
 """How neighbouring data differ."""
 
-COARSE = 5e-4
+COARSE = 1e-3
 """How finely a ledger counts: its ε is rounded up by less than 0.001, in a fifth of the time."""
 
 _WHOLE = (*range(2, 65), *range(72, 257, 8), 512, 1024)  # orders
@@ -158,7 +158,7 @@ def _counted(
 
 
 def _by_losses(runs: Sequence[SelfComposed], delta: float, interval: float) -> float | None:
-    interval = max([interval, *(release.interval for release, _ in runs)])
+    interval = max((max(release.interval, min(interval, release.coarsest)) for release, _ in runs), default=1.0)
     composed: PrivacyLossDistribution | None = None
     for release, times in runs:
         losses = release.losses(times, interval)

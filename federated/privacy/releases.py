@@ -46,6 +46,11 @@ class Release(Component, ABC):
         """How finely its losses are worth counting: ε is rounded up, by less than this for each of a few releases."""
         return 1e-4
 
+    @property
+    def coarsest(self) -> float:
+        """Counted more coarsely than this, many of it would cost a good deal more."""
+        return self.interval
+
     @abstractmethod
     def losses(self, times: int, interval: float) -> PrivacyLossDistribution | None:
         """The privacy loss of so many; None where it is not known. Asked where it is ``noised``."""
@@ -79,6 +84,11 @@ class Gaussian(Release):
 
         noised = dp_accounting.GaussianDpEvent(self.noise_multiplier)
         return noised if self.sampling_rate == 1 else dp_accounting.PoissonSampledDpEvent(self.sampling_rate, noised)
+
+    @property
+    def coarsest(self) -> float:
+        """A tenth of the loss that is usual (its standard deviation)."""
+        return 0.1 * self.sampling_rate / self.noise_multiplier
 
     def losses(self, times: int, interval: float) -> PrivacyLossDistribution | None:
         if self.sampling_rate < 1:

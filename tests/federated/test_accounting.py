@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from scipy.stats import norm
 
 from federated.errors import PlanError
-from federated.privacy.accounting import SelfComposed, affordable, calibrated, epsilon, merged
+from federated.privacy.accounting import COARSE, SelfComposed, affordable, calibrated, epsilon, merged, tight
 from federated.privacy.releases import Gaussian, TruncatedGaussian
 
 DELTA = 1e-5
@@ -122,3 +122,12 @@ def test_a_release_covers_what_costs_no_more() -> None:
     assert not sampled(0.01).covers(cut)
     with pytest.raises(ValidationError, match="most must not exceed units, got 80 of 70"):
         TruncatedGaussian(noise_multiplier=1, sampling_rate=0.01, units=70, most=80)
+
+
+@pytest.mark.parametrize(
+    ("noise", "rate", "times"), [(1, 0.01, 1000), (2, 0.05, 500), (10, 0.01, 1000), (50, 0.01, 2000), (20, 0.5, 300)]
+)
+def test_a_ledger_counts_up_by_less_than_a_thousandth_and_never_down(noise: float, rate: float, times: int) -> None:
+    runs = [SelfComposed(Gaussian(noise_multiplier=noise, sampling_rate=rate), times)]
+    fine, coarse = tight(runs, 1e-5), tight(runs, 1e-5, COARSE)
+    assert fine <= coarse < fine + 1e-3
