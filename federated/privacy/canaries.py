@@ -6,14 +6,16 @@
 
 What is released, and so what is looked at, differs:
 
-====================================  ==========================================  ==========================
-noise                                 release                                     audit
-====================================  ==========================================  ==========================
-central, adaptive                     how the model moves in a round              ``audited_round``
-distributed                           the same; canaries left out send zeros      ``audited_round``
-local                                 each message by itself                      ``audited_messages``
-correlated                            all rounds of a training together           ``audited_training``
-====================================  ==========================================  ==========================
+====================  ==========================================  ==========================
+noise                 release                                     audit
+====================  ==========================================  ==========================
+central, adaptive     how the model moves in a round              ``audited_round``
+distributed           the same; canaries left out send zeros      ``audited_round``
+local                 each message by itself                      ``audited_messages``
+correlated            all rounds of a training together           ``audited_training``
+dp_sgd                what a client sends, of rows so made that   ``Canaries.told``
+                      their gradients are canaries
+====================  ==========================================  ==========================
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from federated.privacy.auditing import noise_at_most
 from federated.privacy.canaries import in_the_first
 from federated.privacy.prefix_sums import sensitivity
 from federated.transforms import CorrelatedGaussian, correlated_noise
-from tests.federated.test_canaries import algorithm, bounds, drawn
+from tests.federated.test_canaries import bounds
 from tests.federated.test_canaries_mechanisms import MECHANISMS, ROUNDS, by_training, claim, correlated, rows_of, scored
 
 AUDIT = MECHANISMS["correlated_gaussian"]
@@ -26,7 +26,7 @@ def asked(claimed: int, often: int):
 
 def by_row(row: int):
     """The attack by one row alone."""
-    return AUDIT._replace(attack=lambda audited, canaries: canaries.told(rows_of(audited, canaries)[row]))
+    return AUDIT._replace(attack=lambda *given: given[-1].told(rows_of(*given)[row]))
 
 
 @pytest.mark.parametrize("often", [1, 4, ROUNDS])
@@ -66,8 +66,8 @@ def test_noise_that_every_round_draws_alike_is_caught(monkeypatch) -> None:
         correlated_noise, "_sum", lambda weights, key, size: weights.sum() * whole(np.ones(1), key, size)
     )
 
-    def by_difference(audited, canaries):
-        first, second, *_ = rows_of(audited, canaries)
+    def by_difference(audited, state, canaries):
+        first, second, *_ = rows_of(audited, state, canaries)
         return canaries.told(second - first)
 
     assert min(bounds(scored(AUDIT._replace(attack=by_difference)))) > CLAIM
@@ -76,6 +76,6 @@ def test_noise_that_every_round_draws_alike_is_caught(monkeypatch) -> None:
 @pytest.mark.parametrize(("often", "most"), [(2, 1.0), (4, 0.5)])
 def test_a_client_in_more_rounds_than_claimed_is_refused_and_caught_where_it_is_not(often, most, monkeypatch) -> None:
     with pytest.raises(TrainingError, match="has taken part in 1 rounds, for which its noise is sized"):
-        rows_of(algorithm(correlated(1.0, participations=1)), drawn(0), often)
+        scored(asked(1, often))
     monkeypatch.setattr(CorrelatedGaussian, "_require_sized", lambda *_: None)
     assert noise_at_most(scored(asked(1, often))) < most

@@ -57,10 +57,12 @@ def work(noise: float = 1.0, steps: int = 1, batch: int | None = None, seeded: b
     return LocalTraining(steps=steps, batch_size=batch, optimizer=Sgd(learning_rate=1e-5), dp_sgd=how)
 
 
-def scored(asked: LocalTraining, line: Model = LINES["all at once"], norm: float = 2.0) -> Scored:
-    """From what a client sends: of 4,000 canaries, of whom 250 share a training."""
+def scored(
+    asked: LocalTraining, line: Model = LINES["all at once"], norm: float = 2.0, trainings: int = TRAININGS
+) -> Scored:
+    """From what a client sends: of canaries whose gradients have such a norm, 250 of them in a training."""
     engine, found = KerasEngine(line, (SIZE,), None), []
-    for place in range(TRAININGS):
+    for place in range(trainings):
         canaries, audited = drawn(place)._replace(norm=norm), Algorithm(seed=place, local=asked)
         state = initial_state(audited, engine, 1)._replace(params=np.zeros(engine.size, np.float32))
         rows = records(canaries)
@@ -123,6 +125,13 @@ def test_gradients_that_are_not_clipped_are_caught_and_clipped_they_tell_no_more
         keras_engine, "ClippedExamples", lambda one, layout, _, forgiving: ClippedExamples(one, layout, 1e9, forgiving)
     )
     assert min(bounds(scored(work(), line, norm))) > promised
+
+
+@pytest.mark.slow
+def test_a_tenth_too_little_noise_is_caught_by_32000_canaries(monkeypatch) -> None:
+    assert 1.0 <= noise_at_most(scored(work(), trainings=128)) < 1.1
+    weaken(monkeypatch, 0.9)
+    assert noise_at_most(scored(work(), trainings=128)) < 1.0
 
 
 def test_sampling_that_is_claimed_and_not_done_is_caught() -> None:

@@ -8,13 +8,14 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 import pytest
 
-from federated import rounds
+from federated import onion, rounds
 from federated.algorithm import Algorithm
 from federated.errors import TrainingError
 from federated.onion import Trained, encode
 from federated.privacy.accounting import SelfComposed, epsilon
 from federated.privacy.auditing import Scored, noise_at_most
 from federated.privacy.canaries import Canaries, audited_messages, audited_round, audited_training, in_the_first
+from federated.randomness import generator
 from federated.rounds import ServerState, broadcast, initial_state
 from federated.transforms import (
     AdaptiveGaussian,
@@ -38,20 +39,16 @@ TRAININGS, ROUNDS, OFTEN = 16, 8, 2
 
 
 class Mechanism(NamedTuple):
-    """One that adds noise: ``made`` with a noise multiplier for updates of norm 1, and attacked in one training.
+    """One that adds noise: ``made`` with a noise multiplier for updates of norm 1, and attacked from a state on.
 
     ``noise`` and ``clip`` are where the code draws its noise and limits updates, and what a broken one has there: of
     the noise so much is left.
     """
 
     made: Callable[[float], Transform]
-    attack: Callable[[Algorithm, Canaries], Scored]
+    attack: Callable[[Algorithm, ServerState, Canaries], Scored]
     noise: tuple[Any, str, Callable[[Callable[..., Any], float], Callable[..., Any]]]
     clip: tuple[Any, str, Callable[..., Any]] = (Clip, "encode", lambda _, update, layers, rng: update)
-
-
-def begun(audited: Algorithm) -> ServerState:
-    return initial_state(audited, ENGINE, COUNT)
 
 
 def one_round(audited: Algorithm, state: ServerState, canaries: Canaries) -> tuple[ServerState, Scored]:
@@ -60,36 +57,38 @@ def one_round(audited: Algorithm, state: ServerState, canaries: Canaries) -> tup
     return audited_round(audited, ENGINE.layers, state, others, canaries)
 
 
-def by_round(audited: Algorithm, canaries: Canaries) -> Scored:
-    return one_round(audited, begun(audited), canaries)[1]
+def by_round(audited: Algorithm, state: ServerState, canaries: Canaries) -> Scored:
+    return one_round(audited, state, canaries)[1]
 
 
-def by_sum(audited: Algorithm, canaries: Canaries) -> Scored:
+def by_sum(audited: Algorithm, state: ServerState, canaries: Canaries) -> Scored:
     """Of as few messages as may be summed: there is nobody else."""
-    return audited_round(audited, ENGINE.layers, begun(audited), [], canaries)[1]
+    return audited_round(audited, ENGINE.layers, state, [], canaries)[1]
 
 
-def by_message(audited: Algorithm, canaries: Canaries) -> Scored:
-    return audited_messages(audited, ENGINE.layers, begun(audited), canaries)
+def by_message(audited: Algorithm, state: ServerState, canaries: Canaries) -> Scored:
+    return audited_messages(audited, ENGINE.layers, state, canaries)
 
 
-def by_adapted_round(audited: Algorithm, canaries: Canaries) -> Scored:
+def by_adapted_round(audited: Algorithm, state: ServerState, canaries: Canaries) -> Scored:
     """The third round: the norm has moved twice, and noise goes by it. All that is known."""
-    state = begun(audited)
     for _ in range(2):
         state, _ = one_round(audited, state, canaries)
-    _, found = one_round(audited, state, canaries)
+    return in_norms(state, one_round(audited, state, canaries)[1])
+
+
+def in_norms(state: ServerState, found: Scored) -> Scored:
     return found._replace(scores=found.scores / state.transforms[0].norm)
 
 
-def rows_of(audited: Algorithm, canaries: Canaries, often: int = OFTEN) -> np.ndarray:
+def rows_of(audited: Algorithm, state: ServerState, canaries: Canaries, often: int = OFTEN) -> np.ndarray:
     """Others come once each."""
     cohorts = [[update(f"other-{place}", OTHERS[place % 5].delta)] for place in range(ROUNDS)]
-    return audited_training(audited, ENGINE.layers, begun(audited), cohorts, canaries, often)
+    return audited_training(audited, ENGINE.layers, state, cohorts, canaries, often)
 
 
-def by_training(audited: Algorithm, canaries: Canaries, often: int = OFTEN) -> Scored:
-    return canaries.told(in_the_first(often, ROUNDS) @ rows_of(audited, canaries, often))
+def by_training(audited: Algorithm, state: ServerState, canaries: Canaries, often: int = OFTEN) -> Scored:
+    return canaries.told(in_the_first(often, ROUNDS) @ rows_of(audited, state, canaries, often))
 
 
 def correlated(noise: float, participations: int = OFTEN) -> CorrelatedGaussian:
@@ -135,6 +134,9 @@ MECHANISMS = {
     ),
     "correlated_gaussian": Mechanism(correlated, by_training, (correlated_noise, "_sum", drawn_real)),
 }
+WITHOUT_MEMORY = sorted(MECHANISMS.keys() - {"correlated_gaussian"})
+"""Those whose rounds are one release each."""
+
 every = pytest.mark.parametrize("mechanism", MECHANISMS.values(), ids=MECHANISMS)
 
 
@@ -142,8 +144,8 @@ def scored(mechanism: Mechanism, norm: float = 1.0, trainings: int = TRAININGS) 
     """Of canaries of such a norm, of whom 250 share a training."""
     audited, found = algorithm(mechanism.made(1.0)), []
     for place in range(trainings):
-        canaries = drawn(place)._replace(norm=norm)
-        found.append(mechanism.attack(audited.model_copy(update={"seed": place}), canaries))
+        one = audited.model_copy(update={"seed": place})
+        found.append(mechanism.attack(one, initial_state(one, ENGINE, COUNT), drawn(place)._replace(norm=norm)))
     return together(found)
 
 
@@ -194,12 +196,29 @@ def test_updates_twice_too_large_are_caught(mechanism, monkeypatch) -> None:
     assert noise_at_most(scored(mechanism, norm=2.0)) < 1.0
 
 
-@pytest.mark.parametrize("name", sorted(set(MECHANISMS) - {"correlated_gaussian"}))
+@pytest.mark.parametrize("name", WITHOUT_MEMORY)
 def test_noise_of_the_operating_system_hides_as_much(name) -> None:
     mechanism = MECHANISMS[name]
     secret = mechanism._replace(made=lambda noise: mechanism.made(noise).model_copy(update={"seeded": False}))
     found = bounds(scored(secret))
     assert 0.3 < min(found) <= max(found) <= claim(mechanism)
+
+
+@pytest.mark.parametrize("name", WITHOUT_MEMORY)
+def test_noise_that_another_round_draws_again_is_caught(name, monkeypatch) -> None:
+    """Of two rounds, one of them without canaries: the difference has the noise of both, √2 of one, or none."""
+    mechanism = MECHANISMS[name]
+
+    def by_difference(audited: Algorithm, state: ServerState, canaries: Canaries) -> Scored:
+        nobody = canaries._replace(included=np.zeros_like(canaries.included))
+        released = mechanism.attack(audited, state, canaries).scores
+        other = mechanism.attack(audited, state._replace(round=10), nobody).scores
+        return Scored(released - other, canaries.included)
+
+    twice = mechanism._replace(attack=by_difference)
+    assert noise_at_most(scored(twice)) > 1.4
+    monkeypatch.setattr(onion, "generator", lambda seed, _, purpose, client="": generator(seed, 0, purpose, client))
+    assert min(bounds(scored(twice))) > claim(mechanism)
 
 
 def test_a_message_that_hides_in_a_sum_hides_little_by_itself() -> None:
