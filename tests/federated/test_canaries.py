@@ -197,6 +197,14 @@ def test_canaries_are_orthonormal_and_their_coins_fair() -> None:
     np.testing.assert_allclose([l2_norm(own.delta) for own in canaries._replace(norm=3.0).updates()], 3.0, rtol=1e-5)
 
 
+def test_where_everybody_sends_those_left_out_send_zeros() -> None:
+    canaries = drawn(0)._replace(norm=3.0)
+    everybody = canaries.everybody()
+    assert len({own.client for own in everybody}) == COUNT
+    np.testing.assert_allclose([l2_norm(own.delta) for own in everybody], 3.0 * canaries.included, rtol=1e-5)
+    assert {own.client for own in canaries.updates()} == {own.client for own in everybody if own.delta.any()}
+
+
 def test_canaries_of_other_chance_are_others() -> None:
     assert abs(np.sum(drawn(0).directions[0] * drawn(1).directions[0])) < 0.3
     assert (drawn(0).included != drawn(1).included).any()
