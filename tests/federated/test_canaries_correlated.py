@@ -11,7 +11,7 @@ from federated.errors import TrainingError
 from federated.privacy.auditing import noise_at_most
 from federated.privacy.canaries import in_the_first
 from federated.privacy.prefix_sums import sensitivity
-from federated.transforms import CorrelatedGaussian, correlated_noise
+from federated.transforms import CorrelatedGaussian
 from tests.federated.test_canaries import bounds
 from tests.federated.test_canaries_mechanisms import MECHANISMS, ROUNDS, by_training, claim, correlated, rows_of, scored
 
@@ -49,22 +49,24 @@ def test_the_weights_are_what_one_client_changes() -> None:
 @pytest.mark.parametrize("bare", range(ROUNDS))
 def test_a_round_whose_own_noise_is_left_out_is_caught(bare, monkeypatch) -> None:
     """Noise of other rounds is in it, and the factor takes it away."""
-    whole = correlated_noise._sum
+    whole = CorrelatedGaussian._sum
 
-    def without(weights, key, size):
+    def without(self, weights, nonces, size):
         zeros = np.where(np.arange(weights.size)[::-1] == bare, weights, 0.0)
-        return whole(weights, key, size) - whole(zeros, key, size)
+        return whole(self, weights, nonces, size) - whole(self, zeros, nonces, size)
 
-    monkeypatch.setattr(correlated_noise, "_sum", without)
+    monkeypatch.setattr(CorrelatedGaussian, "_sum", without)
     assert min(bounds(scored(by_row(bare)))) > CLAIM
 
 
 def test_noise_that_every_round_draws_alike_is_caught(monkeypatch) -> None:
     """Two rows have the same noise, and a client moves one of them further."""
-    whole = correlated_noise._sum
-    monkeypatch.setattr(
-        correlated_noise, "_sum", lambda weights, key, size: weights.sum() * whole(np.ones(1), key, size)
-    )
+    whole = CorrelatedGaussian._sum
+
+    def alike(self, weights, nonces, size):
+        return weights.sum() * whole(self, np.ones(1), nonces[:1], size)
+
+    monkeypatch.setattr(CorrelatedGaussian, "_sum", alike)
 
     def by_difference(audited, state, canaries):
         first, second, *_ = rows_of(audited, state, canaries)
