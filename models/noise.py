@@ -1,21 +1,40 @@
-"""Normal numbers inside a graph: twice as fast as TensorFlow's own, and as far into the tails."""
+"""Normal numbers for a graph, from a cipher: a third of the work of TensorFlow's own generator, and stronger."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
+
+from federated.component import Vector
+from federated.randomness import keyed_bits
+
+KEY = 8
+"""Whole numbers of 32 bits in a key."""
+
+_CHUNK = 32_768  # numbers that stay in a core's cache
 
 
 def normals(size: int, key: Any) -> Any:
-    """Standard normal numbers, shape (size,), a function of ``key``, shape (2,) (Box and Muller 1958).
+    """Standard normal numbers, shape (size,), a function of ``key``, shape (8,), drawn on the CPU."""
+    drawn = tf.numpy_function(partial(drawn_with, size), [key], tf.float32, stateful=False)
+    return tf.ensure_shape(drawn, [size])
 
-    The largest are 6.7. Radii come from 32 bits each, those of the counter-based generator (Salmon et al. 2011).
-    """
-    half = (size + 1) // 2
-    bits = tf.random.stateless_uniform([2 * half], key, minval=None, maxval=None, dtype=tf.uint32, alg="philox")
-    uniform = (tf.cast(bits, tf.float32) + 0.5) * 2.0**-32
-    radius = tf.sqrt(-2.0 * tf.math.log(uniform[:half]))
-    angle = uniform[half:] * (2.0 * math.pi)
-    return tf.concat([radius * tf.cos(angle), radius * tf.sin(angle)], 0)[:size]
+
+def drawn_with(size: int, key: NDArray[np.int32]) -> Vector:
+    """Standard normal numbers in float32, the largest 6.7 (Box and Muller 1958); their bits are AES-256's."""
+    bits, drawn = keyed_bits(key.tobytes()), np.empty(size, np.float32)
+    for start in range(0, size, _CHUNK):
+        chunk = drawn[start : start + _CHUNK]
+        half = (chunk.size + 1) // 2
+        uniform = (bits(half).view(np.uint32).astype(np.float32) + np.float32(0.5)) * np.float32(2.0**-32)
+        radius = np.sqrt(np.float32(-2) * np.log(uniform[:half]))
+        angle = uniform[half:] * np.float32(2 * math.pi)
+        chunk[:half] = radius * np.cos(angle)
+        rest = chunk.size - half
+        chunk[half:] = radius[:rest] * np.sin(angle[:rest])
+    return drawn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -18,7 +19,7 @@ from federated.randomness import secret_generator
 from models.gradients import Slope
 from models.local_loop import Outcome
 from models.local_step import Carried, LocalStep
-from models.noise import normals
+from models.noise import KEY, normals
 from models.resident_rows import ResidentRows
 
 
@@ -32,7 +33,7 @@ class ClippedSum(Protocol):
 class PrivateCourse(NamedTuple):
     """What a private local training does with its rows.
 
-    ``draws`` are its batches, of ``batch`` rows on average; ``keys`` of the noise, a step each, have shape (steps, 2).
+    ``draws`` are its batches, of ``batch`` rows on average; ``keys`` of the noise, a step each, have shape (steps, 8).
     The rest is as for any other training.
     """
 
@@ -58,22 +59,21 @@ def private_task(
     rows = len(data)
     drawing = rng if how.seeded else secret_generator()
     steps, batch = terms.steps or work.asked(rows), work.batch(rows)
-    keys, seeds = (integers(drawing, count) for count in (steps, states))
+    drawn = rng.bytes if how.seeded else secrets.token_bytes
+    keys, seeds = (
+        np.frombuffer(drawn(4 * count * width), np.int32).reshape(count, width)
+        for count, width in ((steps, KEY), (states, 2))
+    )
     linear = np.empty(0, np.float32) if terms.linear is None else terms.linear
     return PrivateTask(
         data, PrivateCourse(how.draw(batch, rows, steps, drawing), batch, keys, seeds, terms.factor, linear)
     )
 
 
-def integers(rng: np.random.Generator, count: int) -> NDArray[np.int32]:
-    """Pairs of any integers: keys of TensorFlow's generators."""
-    return rng.integers(-(2**31), 2**31, size=(count, 2)).astype(np.int32)
-
-
 class PrivateLoop:
     """DP-SGD as one graph (Abadi et al. 2016, algorithm 1). It tells nothing of itself: a loss would not be noised.
 
-    The noise of a step is drawn by TensorFlow's counter-based generator, from that step's key.
+    The noise of a step is drawn from that step's key.
     """
 
     together = 1
@@ -89,7 +89,7 @@ class PrivateLoop:
                 tf.TensorSpec([None, None], tf.int32),
                 tf.TensorSpec([None, None], tf.float32),
                 tf.TensorSpec([], tf.float32),
-                tf.TensorSpec([None, 2], tf.int32),
+                tf.TensorSpec([None, KEY], tf.int32),
                 tf.TensorSpec([step.layout.states, 2], tf.int32),
                 tf.TensorSpec([], tf.float32),
                 tf.TensorSpec([step.linear_size], tf.float32),

@@ -135,7 +135,7 @@ def test_a_tenth_too_little_noise_is_caught_by_32000_canaries(monkeypatch) -> No
 
 
 def test_sampling_that_is_claimed_and_not_done_is_caught() -> None:
-    assert min(bounds(scored(work(0.6)))) > claim(work(0.6, batch=5))
+    assert min(bounds(scored(work(0.6)))) > claim(work(0.6, batch=2))
 
 
 def test_steps_that_are_not_counted_are_caught() -> None:

@@ -19,9 +19,8 @@ from models.dense_examples import DenseExamples, takes
 from models.gradients import ClippedExamples, MeanGradient
 from models.keras_engine import KerasEngine
 from models.layout import Layout
-from models.noise import normals
+from models.noise import KEY, drawn_with, normals
 from models.objectives import CrossEntropy, Objective, SquaredError
-from models.private_loop import integers
 from models.specs import Cnn, CustomModel, Gru, Linear, Logistic, Mlp
 from tests.models.samples import classified, valued, weights
 
@@ -42,8 +41,8 @@ def by_hand(data: Split, asked: LocalTraining) -> np.ndarray:
     """Linear least squares in float64, with the engine's draws and its noise."""
     how, rng = asked.dp_sgd, np.random.default_rng(SEED)
     steps = asked.steps or 0
-    keys = integers(rng, steps)
-    integers(rng, 0)
+    keys = np.frombuffer(rng.bytes(32 * steps), np.int32).reshape(steps, KEY)
+    rng.bytes(0)  # for states, of which there are none
     draws = how.draw(BATCH, ROWS, steps, rng)
     current = weights(FEATURES + 1).astype(np.float64)
     for places, counts, key in zip(*draws, keys, strict=True):
@@ -51,7 +50,7 @@ def by_hand(data: Split, asked: LocalTraining) -> np.ndarray:
         design = np.column_stack([data.x[batch], np.ones(len(batch))])
         own = 2 * design * (design @ current - data.y[batch])[:, None]
         own *= np.minimum(1, how.norm / np.maximum(np.linalg.norm(own, axis=1, keepdims=True), 1e-12))
-        noise = how.noise_multiplier * how.norm * normals(FEATURES + 1, tf.constant(key)).numpy()
+        noise = how.noise_multiplier * how.norm * drawn_with(FEATURES + 1, key)
         current -= asked.optimizer.learning_rate * (own.sum(axis=0) + noise) / BATCH
     return current
 
@@ -139,12 +138,25 @@ def test_the_noise_of_a_step_is_as_large_as_it_is_paid_for() -> None:
 
 
 def test_normal_numbers_of_the_graph_are_normal() -> None:
-    drawn = np.concatenate([normals(50_001, tf.constant([number, 7])).numpy() for number in range(8)])
+    keys = np.arange(8 * KEY, dtype=np.int32).reshape(8, KEY)
+    drawn = np.concatenate([normals(50_001, tf.constant(key)).numpy() for key in keys])
     assert stats.kstest(drawn, "norm").pvalue > 1e-6
     assert stats.kurtosis(drawn) == pytest.approx(0, abs=0.05)
-    one, other = (normals(50_000, tf.constant(key)).numpy() for key in ([1, 2], [2, 1]))
-    assert abs(np.corrcoef(one, other)[0, 1]) < 0.03
-    assert (one == normals(50_000, tf.constant([1, 2])).numpy()).all()
+    assert np.abs(drawn).max() > 4
+    for lag in (1, 16_384, 32_768, 50_001):  # within a chunk, from half to half of it, from key to key
+        assert abs(np.corrcoef(drawn[:-lag], drawn[lag:])[0, 1]) < 0.01
+    one = normals(50_000, tf.constant(keys[0])).numpy()
+    np.testing.assert_array_equal(one, drawn_with(50_000, keys[0]))
+
+
+def test_the_rarest_bits_give_finite_noise_and_no_size_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = np.zeros(KEY, np.int32)
+    assert [drawn_with(size, key).shape for size in (0, 1, 2, 3)] == [(0,), (1,), (2,), (3,)]
+    for bits, most in ((0, 6.8), (2**64 - 1, 1e-6)):
+        monkeypatch.setattr(
+            "models.noise.keyed_bits", lambda _, bits=bits: lambda count: np.full(count, bits, np.uint64)
+        )
+        assert np.abs(drawn_with(100, key)).max() <= most
 
 
 def test_one_record_moves_a_step_by_no_more_than_norm_over_batch() -> None:
