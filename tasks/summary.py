@@ -121,7 +121,7 @@ def markdown(summary: Summary, reports: Sequence[RoundReport]) -> str:
 
 
 def _columns(reports: Sequence[RoundReport]) -> list[str]:
-    wanted = ("loss", "accuracy", "mae", "train_loss", "client_accuracy_worst", "client_mae_worst")
+    wanted = ("loss", "accuracy", "mae", "train_loss", "client_accuracy_worst", "client_mae_worst", "epsilon")
     return [name for name in wanted if any(name in report.metrics for report in reports)]
 
 

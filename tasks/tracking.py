@@ -18,6 +18,7 @@ import yaml
 
 from configs import environment
 from configs.plan import Plan
+from configs.privacy import meaning
 from federated.component import Metrics
 from federated.errors import InputError, RefusedError, TrackingError
 from tasks import embedded_mlflow
@@ -206,6 +207,7 @@ def open_run(plan: Plan, run_key: str, flow_run_id: str) -> TrackedRun:
         tags["simulation"] = "true"
     if plan.algorithm.unit is not None:
         tags["noise"] = "from the operating system" if plan.algorithm.secret else "from the seed: a simulation"
+        tags["epsilon_means"] = meaning(plan)
     with storing("a new run"):
         client = connect()
         experiment_id = _experiment(client, plan.name)

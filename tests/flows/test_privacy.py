@@ -87,6 +87,7 @@ def test_every_round_logs_what_is_spent_and_every_version_says_it() -> None:
     assert summary.privacy.startswith(f"epsilon {cost(plan, 3):.4f} (one client")
     run = run_of(summary)
     assert run.data.tags["noise"] == "from the operating system"
+    assert run.data.tags["epsilon_means"] == version.tags["epsilon_means"]
     pictures = {found.path for found in client().list_artifacts(summary.run_id, "figures")}
     assert "figures/epsilon-by-round.png" in pictures
 
