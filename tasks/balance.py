@@ -84,7 +84,7 @@ class Balance(NamedTuple):
         """How neighbours differ, and the sampling: of all lines together, and of each kind where there are several."""
         kinds = _distinct(line.counted.said for line in self.lines)
         if len(kinds) < 2:
-            return "".join(kinds)
+            return "".join(kinds) or "nothing was released"
         together = f"all of it, where zeros are in the place of what one {self.terms.unit} sends: "
         return (together if self.relation == "zero_out" else "") + " | ".join(kinds)
 
