@@ -74,7 +74,8 @@ def of_ledger(found: Statement) -> Iterator[tuple[str, str]]:
 def of_population(found: Statements) -> Iterator[tuple[str, str]]:
     """The clients' statements as labels and texts, a line each."""
     yield "population", f"{found.population}: {len(found.clients):,} clients, each pays for its own records"
-    yield "neighbours differ in", " | ".join(dict.fromkeys(one.balance.said for one in found.clients))
+    kinds = dict.fromkeys(one.balance.said for one in found.clients if one.balance.lines)
+    yield "neighbours differ in", " | ".join(kinds) or "nothing was released"
     for one in found.clients[:_NAMED]:
         client = one.terms.population.removeprefix(f"{found.population}/")
         yield "epsilon", f"{one.epsilon.best:.4f}{_limited(one)}, delta {one.terms.delta:g}: {client}"
