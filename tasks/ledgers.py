@@ -38,7 +38,7 @@ def spending(training: Training, run_key: str, signer: Signer, records: Iterable
     terms = Terms(unit=algorithm.unit, **privacy.model_dump())
     _require_one_unit(terms, plan.simulation)
     run = f"{plan.name}-{run_key}"
-    ledgers = _Ledgers(plan, run, terms, signer, ends_seen(records, terms.population))
+    ledgers = _Ledgers(plan, run, terms, signer, ends_seen(records, terms.population, plan.simulation))
     if algorithm.release is None:
         return RecordSpending(plan, run, training.federation.clients, ledgers.of_client, ledgers.has)
     if algorithm.sized is not None:
@@ -87,11 +87,17 @@ class _Ledgers(NamedTuple):
         return environment.privacy_ledger(place, self.plan.simulation)
 
 
-def ends_seen(records: Iterable[Mapping[str, Any]], population: str) -> dict[str, End]:
-    """The last end of each ledger of a population that a training's records name, the oldest of these first."""
-    found = dict[str, End]()
-    for said in (record["privacy"] for record in records if "privacy" in record):
-        if said["population"] == population:
+def ends_seen(records: Iterable[Mapping[str, Any]], population: str, simulation: bool) -> dict[str, End]:
+    """The last end of each ledger of a population that a training's records name, the oldest of these first.
+
+    Rounds of a ``simulation`` and others have paid into other ledgers: a training may have had both.
+    """
+    found, simulated = dict[str, End](), False
+    for record in records:
+        if "identity" in record:
+            simulated = bool(record["identity"]["plan"].get("simulation"))
+        said = record.get("privacy", {})
+        if said.get("population") == population and simulated == simulation:
             by_client = {f"{population}/{name}": ledger for name, ledger in said.get("ledgers", {}).items()}
             told = by_client if "ledgers" in said else {population: said}
             found |= {name: End(ledger["entries"], ledger["head"]) for name, ledger in told.items()}
