@@ -20,15 +20,19 @@ Metric = Literal["accuracy", "loss", "mae"]
 
 
 class Privacy(NamedTuple):
-    """What a training has spent: ε of one ``unit`` at a ``delta``, and whether only a simulation has."""
+    """What a training has spent: ε of one ``unit`` at a ``delta``, and whether only a simulation has.
+
+    ``assumed`` says how neighbouring data differ, and what is assumed of sampling.
+    """
 
     epsilon: float
     unit: str
     delta: float
     simulated: bool
+    assumed: str
 
     def __str__(self) -> str:
-        return f"{self.epsilon:.6g} of a {self.unit}, delta {self.delta:g}"
+        return f"{self.epsilon:.6g} of a {self.unit}, delta {self.delta:g}, {self.assumed}"
 
 
 class Scores(NamedTuple):

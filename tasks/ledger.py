@@ -117,7 +117,7 @@ class PrivacyLedger(SignedLog):
     def project(self, release: Release, times: int = 1) -> Epsilon:
         """What everything would cost, were ``release`` made so many times more. Spends nothing."""
         now = self.balance()
-        return now._replace(lines=(*now.lines, Line(self._counted(release), times))).epsilon()
+        return now._replace(lines=(*now.lines, Line(self.counted(release), times))).epsilon()
 
     def reserve(self, release: Release, run: str, round: int, attempt: int = 1, times: int = 1) -> Grant:
         """Pays for a release, or so many of them, before any is made.
@@ -126,7 +126,7 @@ class PrivacyLedger(SignedLog):
             BudgetExceeded: it would cost more than is left.
             LedgerError: this attempt was paid for already.
         """
-        more = Line(self._counted(release), times)
+        more = Line(self.counted(release), times)
         self.fits(SelfComposed(release, times))  # nobody waits for what is counted here; below it is remembered
         with self._transaction() as database:
             if (run, round, attempt) in self._paid:
@@ -197,20 +197,17 @@ class PrivacyLedger(SignedLog):
         """ε so far, by the accountant that the budget goes by."""
         return self.balance().coarse()
 
-    def mixed_with(self, release: Release) -> str:
-        """What else the ε is of, for one who makes this release; empty where all is counted with the same."""
-        return self.balance().beside(self._counted(release))
-
     def balance(self) -> Balance:
         """What was spent, as of now; what is counted from it keeps nobody waiting."""
         self._read_on()
         return self._balance()
 
+    def counted(self, release: Release) -> Counted:
+        """A release, and what it is counted with where it is paid for from here."""
+        return Counted(release, self.neighbours or unrecorded(release, self.terms.unit))
+
     def _balance(self) -> Balance:
         return Balance(self.terms, tuple(Line(counted, times) for counted, times in self._spent.items() if times))
-
-    def _counted(self, release: Release) -> Counted:
-        return Counted(release, self.neighbours or unrecorded(release, self.terms.unit))
 
     def _open_on(self, terms: Terms | None) -> None:
         if terms is None:

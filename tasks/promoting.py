@@ -148,7 +148,9 @@ def _spent(records: Sequence[Mapping[str, Any]]) -> Privacy | None:
     terms = {name: said.get(name) for name in ("population", "unit", "delta")}
     if not said or not counted(records, terms, simulation=True):
         return None
-    return Privacy(said["epsilon"], said["unit"], said["delta"], simulated(records))
+    known = "relation" in said  # records of before have it in words alone
+    assumed = f"{said['relation']}, sampling {said['sampling']}" if known else said["means"]
+    return Privacy(said["epsilon"], said["unit"], said["delta"], simulated(records), assumed)
 
 
 def note_approval(name: str, version: str, decision: str, comment: str) -> None:

@@ -16,7 +16,7 @@ from federated.selectors import Selection
 from tasks.balance import Outlook
 from tasks.ledger import BudgetExceeded, Grant, PrivacyLedger
 from tasks.signed_log import LedgerError
-from tasks.spending import Spent, numbers_of
+from tasks.spending import Spent, assumed_of, numbers_of
 
 _NAMED = 200  # clients whose ledgers a record names
 _REFUSED = "its privacy budget is spent"
@@ -32,10 +32,10 @@ class _Paid(NamedTuple):
 
 
 class _Worst(NamedTuple):
-    """Of the client that has spent most: where its budget stands, and what else its ε is of."""
+    """Of the client that has spent most: where its budget stands, and what its ε is one of."""
 
     outlook: Outlook
-    mixed_with: str
+    assumed: dict[str, str]
 
 
 class RecordSpending:
@@ -137,10 +137,10 @@ class RecordSpending:
         self._before = []
         self._epsilons |= {name: self._ledger(name).spent() for name in changed}
         if not self._epsilons:
-            return _Worst(Outlook(0.0, 0.0, None), "")
+            return _Worst(Outlook(0.0, 0.0, None), {"means": meaning(self._plan)})
         worst = max(self._epsilons, key=lambda name: self._epsilons[name])
-        cost = self._cost(worst, 1)
-        return _Worst(self._ledger(worst).outlook(*cost), self._ledger(worst).mixed_with(cost.release))
+        ledger, cost = self._ledger(worst), self._cost(worst, 1)
+        return _Worst(ledger.outlook(*cost), assumed_of(ledger, cost.release, meaning(self._plan)))
 
     def _ledger(self, name: str) -> PrivacyLedger:
         if name not in self._ledgers:
@@ -153,6 +153,5 @@ class RecordSpending:
             name: {"epsilon": self._epsilons[name], "entries": paid.ledger.end[0], "head": paid.ledger.end[1]}
             for name, paid in list(self._paid.items())[:_NAMED]
         }
-        means = meaning(self._plan) + worst.mixed_with
-        said = {"unit": "record", "epsilon": worst.outlook.epsilon, "means": means, "ledgers": named}
+        said = {"unit": "record", "epsilon": worst.outlook.epsilon, **worst.assumed, "ledgers": named}
         return (privacy.model_dump() if privacy else {}) | said

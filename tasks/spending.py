@@ -91,14 +91,16 @@ class ClientSpending:
 
 def said_of(ledger: PrivacyLedger, release: Release, epsilon: float, means: str) -> dict[str, Any]:
     """For a round's record. ``means`` is what ε is one of, were nothing paid for but the training's own releases."""
-    entries, head = ledger.end
-    return ledger.terms.model_dump() | {
-        "epsilon": epsilon,
-        "means": means + ledger.mixed_with(release),
-        "release": release.model_dump(),
-        "entries": entries,
-        "head": head,
-    }
+    assumed, (entries, head) = assumed_of(ledger, release, means), ledger.end
+    said = {"epsilon": epsilon, **assumed, "release": release.model_dump()}
+    return ledger.terms.model_dump() | said | {"entries": entries, "head": head}
+
+
+def assumed_of(ledger: PrivacyLedger, release: Release, means: str) -> dict[str, str]:
+    """What the ε of a ledger is one of, for a training that makes this release: ``means``, and what is beside it."""
+    now = ledger.balance()
+    also = now.beside(ledger.counted(release))
+    return {"means": means + also, "relation": now.relation, "sampling": now.sampling}
 
 
 def numbers_of(outlook: Outlook) -> Metrics:

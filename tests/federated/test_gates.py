@@ -42,7 +42,7 @@ each_measuring_gate = pytest.mark.parametrize("gate", MEASURING, ids=repr)
 each_relative_gate = pytest.mark.parametrize("cls", [NotWorse, WorstClient])
 each_metric = pytest.mark.parametrize("metric", SMALLER_IS_BETTER)
 
-SPENT = Privacy(3.0, "client", 1e-5, simulated=False)
+SPENT = Privacy(3.0, "client", 1e-5, simulated=False, assumed="zero_out, sampling poisson")
 SCHEMA = {"inputs": [{"name": "x", "type": "double", "shape": [-1, 4]}], "outputs": [{"type": "float"}]}
 
 
@@ -247,7 +247,7 @@ def test_a_training_without_a_privacy_guarantee_is_refused_where_one_is_asked_fo
 )
 def test_an_epsilon_that_says_nothing_of_what_the_gate_names_does_not_pass(change, reason) -> None:
     gate = Epsilon(at_most=8, unit="client", delta=1e-5)
-    assert judge(gate, model(), None).measured == "3 of a client, delta 1e-05"
+    assert judge(gate, model(), None).measured == "3 of a client, delta 1e-05, zero_out, sampling poisson"
     verdict = judge(gate, model(privacy=SPENT._replace(**change)), None)
     assert (verdict.passed, verdict.reason) == (False, reason)
     assert verdict.allowed == "at most 8 of a client, delta 1e-05"

@@ -240,7 +240,10 @@ def test_a_gate_on_epsilon_lets_through_what_was_paid_for_and_no_simulation_and_
 
     train(noised("rounds=1"))
     train(simulated("rounds=1"))
-    assert promoted(1).promoted
+    outcome = promoted(1)
+    assert outcome.promoted
+    (verdict,) = outcome.verdicts
+    assert verdict["measured"].endswith(" of a client, delta 1e-05, add_or_remove_one, sampling poisson")
     assert promoted(2).reasons == ["epsilon: the candidate is of a simulation, whose noise protects nobody"]
     assert promoted(1, 1e-6).reasons == ["epsilon: epsilon is at delta 1e-05, the gate asks for 1e-06"]
 

@@ -212,9 +212,10 @@ def reads(ledger: PrivacyLedger) -> None:
     assert ledger.outlook(ONE).epsilon == ledger.spent() <= ledger.project(ONE).best
 
 
-def test_readers_do_not_wait_for_a_writer(path: Path) -> None:
+def test_readers_do_not_wait_for_a_writer(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = opened(path)
     ledger.reserve(ONE, "run", 1)
+    monkeypatch.setattr(signed_log, "_WAIT", 0)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as writer:
         writer.execute("BEGIN IMMEDIATE")
         reads(ledger)

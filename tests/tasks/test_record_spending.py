@@ -8,8 +8,8 @@ import pytest
 
 from configs.loading import load_plan
 from configs.plan import Plan
+from configs.privacy import neighbours
 from federated.data import Client
-from federated.privacy.accounting import SelfComposed, epsilon
 from federated.selectors import Selection
 from tasks.ledger import BudgetExceeded, PrivacyLedger, Terms
 from tasks.record_spending import RecordSpending
@@ -37,12 +37,9 @@ def planned(*overrides: str, noise: float = 2.0) -> Plan:
 
 @pytest.fixture(scope="module")
 def clients() -> dict[str, Client]:
+    """As many rows each, so that their epsilon is counted once."""
     found = planned().federation().clients
-    return dict(zip(NAMES, found.values(), strict=False))
-
-
-def cost(plan: Plan, client: Client) -> float:
-    return epsilon([SelfComposed(plan.algorithm.local.release(len(client.train)), 2)], 1e-5).best
+    return dict.fromkeys(NAMES, next(iter(found.values())))
 
 
 class Wards:
@@ -54,7 +51,8 @@ class Wards:
     def __call__(self, name: str) -> PrivacyLedger:
         budget = 0.01 if name in self._poor else 50.0
         terms = Terms(population=f"wards/{name}", unit="record", delta=1e-5, budget=budget)
-        return PrivacyLedger(self._home / f"{name}.db", terms, signer())
+        counted_with = neighbours(planned())
+        return PrivacyLedger(self._home / f"{name}.db", terms, signer(), neighbours=counted_with)
 
     def paid(self) -> list[str]:
         return [name for name in NAMES if self(name).statement().spent]
@@ -73,7 +71,10 @@ def test_a_client_that_cannot_pay_stays_out_and_the_others_pay(home: Path, clien
     admitted = paying.admit(1, EVERYBODY)
     assert (admitted.cohort, admitted.reasons) == (NAMES[1:], {NAMES[0]: "its privacy budget is spent"})
     assert wards.paid() == list(NAMES[1:])
-    assert paying.commit().metrics["privacy_clients_left"] == 2
+    spent = paying.commit()
+    assert spent.metrics["privacy_clients_left"] == 2
+    assert (spent.said["relation"], spent.said["sampling"]) == ("add_or_remove_one", "poisson")
+    assert spent.said["means"] == "one record of a client, added or removed; delta 1e-05; Poisson batches of 8"
 
 
 def test_nobody_pays_for_a_round_that_too_few_can_pay_for(home: Path, clients: dict[str, Client]) -> None:

@@ -54,4 +54,6 @@ def test_noise_that_nobody_can_draw_again_is_paid_for_every_time(home: Path) -> 
 )
 def test_a_rounds_record_says_all_that_its_epsilon_is_of(home: Path, before: Neighbours, also: str) -> None:
     ledger(home, before).reserve(RELEASE, "yesterday", 1)
-    assert round_1(ledger(home), RELEASE, repeats=False)["means"] == f"of clients{also}"
+    said = round_1(ledger(home), RELEASE, repeats=False)
+    assert said["means"] == f"of clients{also}"
+    assert (said["relation"], said["sampling"]) == (before.relation, "poisson")
