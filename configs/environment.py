@@ -114,9 +114,13 @@ def checkpoints() -> str:
     return os.environ.get("ROUNDHOUSE_CHECKPOINTS") or str(home() / "checkpoints")
 
 
+SIMULATIONS = "simulations"
+"""The folder of ledgers that nobody real has paid into: no population is called so."""
+
+
 def privacy_ledger(population: str, simulated: bool = False) -> Path:
     """Where it is written what a data population has paid."""
-    return home() / "privacy" / ("simulations" if simulated else "") / f"{population}.db"
+    return home() / "privacy" / (SIMULATIONS if simulated else "") / f"{population}.db"
 
 
 def signing_key() -> Path:

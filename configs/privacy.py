@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from configs import environment
 from federated.component import Component
+from federated.privacy.neighbours import Neighbours
 
 if TYPE_CHECKING:
     from configs.plan import Plan
@@ -19,6 +21,8 @@ _ZERO_OUT = {
     "message": "what one client sends in a round, or a zero update in its place",
     "sum": "one client in a sum of at least {least}, or a zero update in its place",
 }
+_ALL_OF_A_TRAINING = "one client's updates in all rounds of a training, or zero updates in their place"
+_ADD_OR_REMOVE = {"client": "one client, added or removed", "record": "one record of a client, added or removed"}
 
 
 class Privacy(Component):
@@ -32,24 +36,37 @@ class Privacy(Component):
     delta: float = Field(gt=0, lt=1)
     budget: float | None = Field(gt=0, description="largest epsilon; null: counted without a limit")
 
+    @field_validator("population")
+    @classmethod
+    def _has_a_place_of_its_own(cls, population: str) -> str:
+        if population == environment.SIMULATIONS:
+            raise ValueError(f"{population} is the folder of simulations' ledgers; give the population another name")
+        return population
 
-_ALL_OF_A_TRAINING = "one client's updates in all rounds of a training, or zero updates in their place"
+
+def neighbours(plan: Plan) -> Neighbours | None:
+    """What a release of this plan is counted with; None where nothing adds noise."""
+    algorithm = plan.algorithm
+    if algorithm.unit is None:
+        return None
+    if algorithm.sized is not None:
+        return Neighbours(relation="zero_out", said=_ALL_OF_A_TRAINING)
+    if algorithm.noised_by == "clients":
+        return Neighbours(relation="zero_out", said=_ZERO_OUT[algorithm.hides].format(least=algorithm.survivors))
+    return Neighbours(relation="add_or_remove_one", said=_ADD_OR_REMOVE[algorithm.unit])
 
 
 def meaning(plan: Plan) -> str:
     """What an ε of this plan is one of: no ε is shown without it."""
-    algorithm, privacy = plan.algorithm, plan.privacy
-    if privacy is None or algorithm.unit is None:
+    found, privacy = neighbours(plan), plan.privacy
+    if found is None or privacy is None:
         return ""
-    if algorithm.noised_by == "clients" or algorithm.sized is not None:
-        said = _ZERO_OUT[algorithm.hides].format(least=algorithm.survivors)
-        said = _ALL_OF_A_TRAINING if algorithm.sized is not None else said
-        return f"{said}; delta {privacy.delta:g}; no sampling: who takes part is known"
-    neighbours = {"client": "one client, added or removed", "record": "one record of a client, added or removed"}
-    return f"{neighbours[algorithm.unit]}; delta {privacy.delta:g}; {_sampling(plan)}"
+    return f"{found.said}; delta {privacy.delta:g}; {_sampling(plan, found)}"
 
 
-def _sampling(plan: Plan) -> str:
+def _sampling(plan: Plan, counted: Neighbours) -> str:
+    if counted.relation == "zero_out":
+        return "no sampling: who takes part is known"
     if plan.algorithm.unit == "record":
         batch = plan.algorithm.local.batch_size
         return f"Poisson batches of {batch}" if batch else "all rows"
@@ -57,9 +74,9 @@ def _sampling(plan: Plan) -> str:
     return "everybody takes part" if rate == 1 else f"Poisson sampling at {rate:g}"
 
 
-def epsilon_said(plan: Plan, epsilon: float) -> str:
-    """An ε with what it means."""
-    return f"epsilon {epsilon:.4f} ({meaning(plan)})"
+def epsilon_said(means: str, epsilon: float) -> str:
+    """An ε with what it ``means``."""
+    return f"epsilon {epsilon:.4f} ({means})"
 
 
 def too_often(plan: Plan, clients: int) -> str | None:

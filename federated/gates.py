@@ -14,22 +14,39 @@ from federated.comparison import client_losses, losses, measured, upper_bound
 from federated.component import ByKind, Component
 from federated.engine import SMALLER_IS_BETTER
 from federated.engine import Scores as RowScores
+from federated.privacy.releases import Unit
 
 Metric = Literal["accuracy", "loss", "mae"]
+
+
+class Privacy(NamedTuple):
+    """What a training has spent: ε of one ``unit`` at a ``delta``, and whether only a simulation has.
+
+    ``assumed`` says how neighbouring data differ, and what is assumed of sampling.
+    """
+
+    epsilon: float
+    unit: str
+    delta: float
+    simulated: bool
+    assumed: str
+
+    def __str__(self) -> str:
+        return f"{self.epsilon:.6g} of a {self.unit}, delta {self.delta:g}, {self.assumed}"
 
 
 class Scores(NamedTuple):
     """All that a gate may look at, of one model.
 
     ``test`` has each metric on the server's test rows and ``clients`` on each client's own, as ``Engine.score``
-    gives them. ``epsilon`` is the privacy spent, None for a training without a privacy guarantee. ``latency`` is in
+    gives them. ``privacy`` is what was spent, None for a training without a privacy guarantee. ``latency`` is in
     seconds a prediction, ``size`` in bytes; ``schema`` is the model's signature as plain JSON values; ``attacked`` says
     that clients attacked in its training.
     """
 
     test: RowScores
     clients: dict[str, RowScores]
-    epsilon: float | None
+    privacy: Privacy | None
     latency: float
     size: int
     schema: dict[str, Any]
@@ -176,16 +193,36 @@ class WorstClient(MetricGate):
 
 
 class Epsilon(Gate):
-    """The privacy spent is at most ``at_most``; a candidate without a privacy guarantee does not pass."""
+    """The privacy spent is at most ``at_most``, of a ``unit`` and at a ``delta`` that the gate names.
+
+    A candidate without a privacy guarantee does not pass, nor one whose ε is of another unit or delta, which says
+    nothing of these, or of a simulation: its noise may be taken away again.
+    """
 
     kind: Literal["epsilon"] = "epsilon"
     at_most: float = Field(ge=0)
+    unit: Unit
+    delta: float = Field(gt=0, lt=1)
 
     def judge(self, candidate: Scores, champion: Scores | None, rng: np.random.Generator) -> Verdict:
-        if candidate.epsilon is None:
-            allowed = f"at most {_number(self.at_most)}"
+        found = candidate.privacy
+        allowed = f"at most {_number(self.at_most)} of a {self.unit}, delta {self.delta:g}"
+        if found is None:
             return Verdict(self.name, False, "no guarantee", allowed, "the candidate has no privacy guarantee")
-        return _limited(self.name, "epsilon", candidate.epsilon, self.at_most)
+        measured = _fault(found.epsilon, str(found))
+        if reason := self._incomparable(found):
+            return Verdict(self.name, False, measured, allowed, reason)
+        limited = _limited(self.name, "epsilon", found.epsilon, self.at_most)
+        return limited._replace(measured=measured, allowed=allowed)
+
+    def _incomparable(self, found: Privacy) -> str:
+        if found.simulated:
+            return "the candidate is of a simulation, whose noise protects nobody"
+        if found.unit != self.unit:
+            return f"epsilon is of a {found.unit}, the gate asks for a {self.unit}"
+        if found.delta != self.delta:
+            return f"epsilon is at delta {found.delta:g}, the gate asks for {self.delta:g}"
+        return ""
 
 
 class Latency(Gate):

@@ -65,7 +65,7 @@ def line(plan: Plan, report: RoundReport, pace: str) -> str:
     scores = [f"{name} {value:.4f}" for name, value in report.scores.items()]
     parts = [f"round {report.round}/{plan.rounds}", f"{len(report.cohort)} clients", *scores, pace]
     if "epsilon" in report.metrics:
-        parts.append(epsilon_said(plan, report.metrics["epsilon"]))
+        parts.append(epsilon_said(report.means, report.metrics["epsilon"]))
     if report.left_out:
         parts.append(f"left out (NaN or infinity): {', '.join(report.left_out)}")
     return "  ".join(parts)

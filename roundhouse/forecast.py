@@ -9,24 +9,35 @@ from urllib.parse import quote
 
 from configs import environment
 from configs.plan import Plan
-from configs.privacy import Privacy, meaning
+from configs.privacy import Privacy, meaning, neighbours
 from federated.errors import InputError
 from federated.privacy.accounting import SelfComposed, affordable, calibrated, epsilon, tight
 from federated.privacy.calculator import Answer
 from federated.privacy.releases import Release, Unit
 from federated.rounds import steps_of
+from tasks.balance import Balance, Counted, Line, Terms
 from tasks.ledger import PrivacyLedger
 from tasks.signing import signer, trusted_keys
 
 
 class Payer(NamedTuple):
-    """Who pays ``times`` releases a round, and what it has ``spent`` before; or one for ``training`` rounds, if any."""
+    """Who pays ``times`` releases a round, and what it has paid ``before``; or one for ``training`` rounds, if any."""
 
     population: str
-    release: Release
+    counted: Counted
     times: int
-    spent: tuple[SelfComposed, ...]
+    before: tuple[Line, ...]
     training: int = 0
+
+    @property
+    def release(self) -> Release:
+        """What it pays for."""
+        return self.counted.release
+
+    @property
+    def spent(self) -> list[SelfComposed]:
+        """What it has paid before, as an accountant needs it."""
+        return [SelfComposed(line.counted.release, line.times) for line in self.before]
 
     @property
     def pace(self) -> dict[str, int]:
@@ -41,6 +52,14 @@ class Payer(NamedTuple):
         """How many rounds so many releases pay for."""
         return releases * self.training if self.training else releases // self.times
 
+    def with_noise(self, noise: float) -> Payer:
+        """The same, were there so much noise."""
+        return self._replace(counted=self.counted._replace(release=_with(self.release)(noise)))
+
+    def balance(self, terms: Terms, rounds: int) -> Balance:
+        """All that it has paid after so many rounds more."""
+        return Balance(terms, (*self.before, Line(self.counted, self.releases(rounds))))
+
     def after(self, rounds: int) -> list[SelfComposed]:
         """What it has spent after so many rounds more."""
         return [*self.spent, SelfComposed(self.release, self.releases(rounds))]
@@ -50,26 +69,32 @@ class Forecast(NamedTuple):
     """What rounds cost whom they cost most, after what that has spent; ``within`` of them the plan's budget pays for.
 
     Where records are hidden, each client pays, in every round that it takes part in: here, in all of them. ``means``
-    is what ε is one of.
+    is what ε is one of, ``balance`` all that it is of.
     """
 
     answer: Answer
     payer: Payer
-    unit: Unit
-    budget: float | None
+    balance: Balance
     within: int
     means: str
 
+    @property
+    def unit(self) -> Unit:
+        """Whose privacy it is."""
+        return self.balance.terms.unit
+
+    @property
+    def budget(self) -> float | None:
+        """The plan's."""
+        return self.balance.terms.budget
+
     def as_json(self) -> dict[str, Any]:
         """As plain values."""
+        assumed = {"relation": self.balance.relation, "sampling": self.balance.sampling, "means": self.means}
         whose = {"unit": self.unit, "population": self.payer.population} | self.payer.pace
         spent = {"spent_before": sum(run.times for run in self.payer.spent)}
-        return (
-            self.answer.as_json()
-            | whose
-            | spent
-            | {"plan_budget": self.budget, "rounds_within": self.within, "means": self.means}
-        )
+        limits = {"plan_budget": self.budget, "rounds_within": self.within}
+        return self.answer.as_json() | assumed | whose | spent | limits
 
 
 def forecast(plan: Plan, target: float | None, budget: float | None) -> Forecast:
@@ -93,40 +118,36 @@ def forecast(plan: Plan, target: float | None, budget: float | None) -> Forecast
     cost, within = epsilon(worst.after(rounds), privacy.delta), rounds
     if privacy.budget is not None and cost.best > privacy.budget:
         within = _rounds(worst, privacy.budget, privacy.delta)
-    release = worst.release
-    rate = getattr(release, "sampling_rate", 1.0)
-    return Forecast(
-        Answer(cost, privacy.delta, rate, release.noise_multiplier, rounds),
-        worst,
-        unit,
-        privacy.budget,
-        within,
-        meaning(plan),
-    )
+    balance = worst.balance(Terms(unit=unit, **privacy.model_dump()), rounds)
+    answer = Answer(cost, privacy.delta, worst.release.rate, worst.release.noise_multiplier, rounds)
+    return Forecast(answer, worst, balance, within, meaning(plan) + balance.beside(worst.counted))
 
 
 def _payers(plan: Plan, privacy: Privacy) -> Iterator[Payer]:
     """One for every way to pay: clients with as many rows that have spent as much are one."""
-    algorithm = plan.algorithm
+    algorithm, counted_with = plan.algorithm, neighbours(plan)
+    if counted_with is None:
+        return
     if algorithm.release is not None:
         training = algorithm.sized.rounds if algorithm.sized is not None else 0
-        yield Payer(privacy.population, algorithm.release, 1, _spent(plan, privacy.population), training)
+        counted = Counted(algorithm.release, counted_with)
+        yield Payer(privacy.population, counted, 1, _before(plan, privacy.population), training)
         return
     found: dict[tuple[Any, ...], Payer] = {}
     for name, client in plan.federation().clients.items():
-        population = f"{privacy.population}/{quote(name, safe='')}"
-        release = algorithm.local.release(len(client.train))
-        payer = Payer(f"{privacy.population}/{name}", release, steps_of(algorithm, 1, client), _spent(plan, population))
+        before = _before(plan, f"{privacy.population}/{quote(name, safe='')}")
+        counted = Counted(algorithm.local.release(len(client.train)), counted_with)
+        payer = Payer(f"{privacy.population}/{name}", counted, steps_of(algorithm, 1, client), before)
         found.setdefault(payer[1:], payer)
     yield from found.values()
 
 
-def _spent(plan: Plan, population: str) -> tuple[SelfComposed, ...]:
+def _before(plan: Plan, population: str) -> tuple[Line, ...]:
     """What has been paid; a simulation begins with nothing."""
     path = environment.privacy_ledger(population)
     if plan.simulation or not path.exists():
         return ()
-    return PrivacyLedger(path, None, signer(), trusted_keys()).statement().spent
+    return PrivacyLedger(path, None, signer(), trusted_keys()).balance().lines
 
 
 def _rounds(payer: Payer, budget: float, delta: float) -> int:
@@ -137,10 +158,10 @@ def _calibrated(payers: Sequence[Payer], rounds: int, target: float, delta: floa
     """All with the noise that whoever pays most needs."""
     noise = 0.0
     for payer in sorted(payers, key=lambda payer: -tight(payer.after(rounds), delta)):
-        enough = payer._replace(release=_with(payer.release)(noise)) if noise else payer
+        enough = payer.with_noise(noise) if noise else payer
         if not noise or tight(enough.after(rounds), delta) > target:
             noise = calibrated(_with(payer.release), payer.releases(rounds), target, delta, payer.spent)
-    return [payer._replace(release=_with(payer.release)(noise)) for payer in payers]
+    return [payer.with_noise(noise) for payer in payers]
 
 
 def _with(release: Release) -> Callable[[float], Release]:

@@ -87,7 +87,7 @@ class Course:
         self.state = self._journal.resume(self.state)
         self.memories = self._journal.memories(self.state.round)
         start, *rounds = self._journal.committed
-        self.reports = [RoundReport.from_json(done.round, done.record["report"]) for done in rounds]
+        self.reports = [_report(done) for done in rounds]
         self._latest = (rounds or [start])[-1]
         self._began -= self._latest.record["seconds"]
         self._once = {**self._once, "accepted": accepted} if accepted else {}
@@ -116,10 +116,11 @@ class Course:
         said = self._now()
         if self._spending is not None:
             spent = self._spending.commit()
-            report, said = replace(report, metrics=report.metrics | spent.metrics), said | {"privacy": spent.said}
+            report = replace(report, metrics=report.metrics | spent.metrics, means=spent.said["means"])
+            said = said | {"privacy": spent.said}
         self._held = _Held(state, said | {"report": report.as_json()}, learnt)
         known = self._journal.recorded(report.round)
-        recorded = report if known is None else RoundReport.from_json(report.round, known.record["report"])
+        recorded = report if known is None else _report(known)
         if self.reports:  # ten thousand clients are megabytes a round
             self.reports[-1] = replace(self.reports[-1], per_client={})
         self.reports.append(replace(recorded, per_client=report.per_client))
@@ -187,6 +188,12 @@ class Course:
         return self._latest
 
 
+def _report(of: Committed) -> RoundReport:
+    """As a round's record has it."""
+    means = of.record.get("privacy", {}).get("means", "")
+    return replace(RoundReport.from_json(of.round, of.record["report"]), means=means)
+
+
 @contextlib.contextmanager
 def opened(plan: str, run_key: str) -> Iterator[Journal]:
     """The journal of a training, which no other process on this machine has open.
@@ -214,13 +221,13 @@ def begin_or_go_on(training: Training, journal: Journal, accept_change: bool, st
     Raises:
         PlanError: the plan, the code or the data have changed, and ``accept_change`` is false.
         BudgetExceeded: there is no privacy left for the first round.
-        TrainingError: no checkpoint is whole.
+        TrainingError: no checkpoint is whole; or a privacy ledger is not what the training has seen of it.
         TrackingError: the store cannot be reached.
     """
     identity = identify_training(training.plan, training.federation, journal.signer)
     course = Course(training, journal, identity, started)
     if journal.is_new:
-        course.pays(spending(training, journal.run_key, journal.signer))
+        course.pays(spending(training, journal.run_key, journal.signer, ()))
         course.begin(starting_point(training.plan, training.engine))
         return course
     changes = journal.check_identity(identity, accept_change)
@@ -228,5 +235,5 @@ def begin_or_go_on(training: Training, journal: Journal, accept_change: bool, st
     if finished is not None and not changes:
         return Summary.model_validate_json(finished)
     course.go_on(training, changes)
-    course.pays(spending(training, journal.run_key, journal.signer))
+    course.pays(spending(training, journal.run_key, journal.signer, journal.recorded_so_far))
     return course

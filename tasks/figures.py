@@ -12,7 +12,6 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from configs.plan import Plan
-from configs.privacy import meaning
 from federated.federation import Federation
 from tasks.holdings_figure import who_holds_what
 from tasks.training import RoundReport
@@ -28,7 +27,7 @@ def draw(
     yield "metrics-by-round", metrics_by_round(reports, score)
     yield "clients-by-round", clients_by_round(reports, score)
     if plan.privacy is not None:
-        yield "epsilon-by-round", epsilon_by_round(reports, meaning(plan), plan.privacy.budget)
+        yield "epsilon-by-round", epsilon_by_round(reports, reports[-1].means, plan.privacy.budget)
     yield "who-holds-what", who_holds_what(list(federation.clients.values()), federation.labels)
     if federation.labels is None and federation.inputs == (1,):
         yield "fitted-line", fitted_line(federation, predict)

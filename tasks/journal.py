@@ -75,6 +75,11 @@ class Journal:
         """The rounds so far, round 0, the start, included."""
         return self._up_to(self._head)
 
+    @property
+    def recorded_so_far(self) -> list[dict[str, Any]]:
+        """What every round's record says, also of rounds that are computed again."""
+        return [committed.record for committed in self._up_to(self.last)]
+
     def resume(self, like: ServerState) -> ServerState:
         """The state after the last round that is whole; what is damaged is listed in ``damaged``.
 

@@ -6,12 +6,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import Field, TypeAdapter
+from pydantic import TypeAdapter
 
-from federated.component import Component
 from federated.errors import InputError, TrainingError
-from federated.privacy.accounting import COARSE, RELATION, Epsilon, SelfComposed, affordable, epsilon, tight
-from federated.privacy.releases import AnyRelease, Release, Unit
+from federated.privacy.accounting import Epsilon, SelfComposed
+from federated.privacy.neighbours import Neighbours, unrecorded
+from federated.privacy.releases import AnyRelease, Release
+from tasks.balance import Balance, Counted, Line, Outlook, Terms
 from tasks.signed_log import LedgerError, SignedLog
 from tasks.signing import Signer, Trusted
 
@@ -20,15 +21,6 @@ _RELEASE: TypeAdapter[Release] = TypeAdapter(AnyRelease)
 
 class BudgetExceeded(TrainingError):  # noqa: N818 - it is no error, but the end
     """One more release would cost more than the budget."""
-
-
-class Terms(Component):
-    """Whose privacy a ledger counts, and in what. Only the budget can change later, by ``amend``."""
-
-    population: str = Field(min_length=1)
-    unit: Unit
-    delta: float = Field(gt=0, lt=1)
-    budget: float | None = Field(default=None, gt=0, description="largest epsilon; null: counted without a limit")
 
 
 class Grant(NamedTuple):
@@ -41,30 +33,37 @@ class Grant(NamedTuple):
     attempt: int
     times: int
 
+    @property
+    def attempted(self) -> tuple[str, int, int]:
+        """Which attempt at which round of which training it is for."""
+        return self.run, self.round, self.attempt
+
 
 class Statement(NamedTuple):
-    """What was spent: never an ε without its unit, δ, neighbours and sampling."""
+    """What was spent: never an ε without its unit, δ, neighbours and sampling, which ``balance`` has by release."""
 
-    terms: Terms
+    balance: Balance
     epsilon: Epsilon
-    spent: tuple[SelfComposed, ...]
     runs: tuple[str, ...]
     entries: int
     head: str
 
+    @property
+    def terms(self) -> Terms:
+        """Whose privacy it is, and in what."""
+        return self.balance.terms
+
+    @property
+    def spent(self) -> tuple[SelfComposed, ...]:
+        """All that an accountant needs."""
+        return self.balance.spent
+
     def as_json(self) -> dict[str, Any]:
         """As plain values."""
-        spent = [{"release": release.model_dump(), "times": times} for release, times in self.spent]
-        counted = {"epsilon": self.epsilon.as_json(), "relation": RELATION, "sampling": "poisson", "spent": spent}
+        assumed = {"relation": self.balance.relation, "sampling": self.balance.sampling, "means": self.balance.said}
+        spent = [line.as_json() for line in self.balance.lines]
+        counted = {"epsilon": self.epsilon.as_json(), **assumed, "spent": spent}
         return self.terms.model_dump() | counted | {"runs": self.runs, "entries": self.entries, "head": self.head}
-
-
-class Outlook(NamedTuple):
-    """ε so far, ε were the same release made once more, and how often it still can be; None without a budget."""
-
-    epsilon: float
-    after_next: float
-    remaining: int | None
 
 
 class PrivacyLedger(SignedLog):
@@ -86,22 +85,29 @@ class PrivacyLedger(SignedLog):
     ==========================================  ==========================
     """
 
-    def __init__(self, path: Path, terms: Terms | None, signer: Signer, trusted: Trusted | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        terms: Terms | None,
+        signer: Signer,
+        trusted: Trusted | None = None,
+        neighbours: Neighbours | None = None,
+    ) -> None:
         """Opens the ledger, or begins it on these ``terms``; without any it must have been begun.
+
+        ``neighbours`` is what the releases are counted with that are paid for from here.
 
         Raises:
             InputError: it is on other terms, or no ledger.
             LedgerError: it was changed.
         """
-        self._counted: tuple[tuple[Release, tuple[SelfComposed, ...]], int] | None = None
         super().__init__(path, signer, trusted)
-        with self._transaction() as database:
-            if not self._entries:
-                if terms is None:
-                    raise InputError(f"{path}: expected a privacy ledger, it is none (it is empty)")
-                self._append(database, {"what": "opened", "terms": terms.model_dump(), "relation": RELATION})
-            if terms is not None:
-                self._require(terms)
+        self.neighbours = neighbours
+        self._read_on()
+        if not self._entries:
+            self._open_on(terms)
+        if terms is not None:
+            self._require(terms)
 
     def amend(self, budget: float | None) -> None:
         """Another budget from now on, which is on record like everything else."""
@@ -110,8 +116,8 @@ class PrivacyLedger(SignedLog):
 
     def project(self, release: Release, times: int = 1) -> Epsilon:
         """What everything would cost, were ``release`` made so many times more. Spends nothing."""
-        with self._transaction():
-            return epsilon([*self._so_far(), SelfComposed(release, times)], self.terms.delta)
+        now = self.balance()
+        return now._replace(lines=(*now.lines, Line(self.counted(release), times))).epsilon()
 
     def reserve(self, release: Release, run: str, round: int, attempt: int = 1, times: int = 1) -> Grant:
         """Pays for a release, or so many of them, before any is made.
@@ -120,12 +126,16 @@ class PrivacyLedger(SignedLog):
             BudgetExceeded: it would cost more than is left.
             LedgerError: this attempt was paid for already.
         """
+        more = Line(self.counted(release), times)
+        self.fits(SelfComposed(release, times))  # nobody waits for what is counted here; below it is remembered
         with self._transaction() as database:
             if (run, round, attempt) in self._paid:
                 raise LedgerError(f"{self._path}: attempt {attempt} of round {round} of {run} is paid for already")
-            if not self._fits(SelfComposed(release, times)):
-                raise BudgetExceeded(self._exceeded(SelfComposed(release, times)))
+            now = self._balance()
+            if not now.fits(SelfComposed(release, times)):
+                raise BudgetExceeded(now.exceeded(more))
             what = {"what": "reserved", "release": release.model_dump(), "times": times}
+            what["neighbours"] = more.counted.neighbours.model_dump()
             self._append(database, what | {"run": run, "round": round, "attempt": attempt})
             return self._open[self._entries - 1]
 
@@ -149,81 +159,62 @@ class PrivacyLedger(SignedLog):
 
     def remaining(self, release: Release) -> int | None:
         """How many such releases are left; None without a budget."""
-        if self.terms.budget is None:
-            return None
-        with self._transaction():
-            return max(self._left(release, self.terms.budget), 0)
+        return self.balance().remaining(release)
 
     def outlook(self, release: Release, times: int = 1) -> Outlook:
         """Where the budget stands, for one who makes so many of this release again and again."""
-        with self._transaction():
-            budget = self.terms.budget
-            now, after = self._with(SelfComposed(release, 0)), self._with(SelfComposed(release, times))
-            return Outlook(now, after, None if budget is None else max(self._left(release, budget), 0) // times)
-
-    @property
-    def end(self) -> tuple[int, str]:
-        """How many entries were read or written here, and the digest of the last."""
-        return self._entries, self._head
+        return self.balance().outlook(release, times)
 
     def attempts(self, run: str, round: int) -> int:
         """How often a round was paid for."""
         return len(self.paid(run, round))
 
     def paid(self, run: str, round: int) -> tuple[Release, ...]:
-        """What was reserved for a round, each attempt at it."""
-        with self._transaction():
-            return tuple(release for paid, release in self._paid.items() if paid[:2] == (run, round))
+        """What was reserved for a round, or committed, each attempt at it."""
+        self._read_on()
+        return tuple(grant.release for paid, grant in self._paid.items() if paid[:2] == (run, round))
+
+    def covers(self, run: str, round: int, more: SelfComposed) -> bool:
+        """Whether an attempt at a round has paid for at least as much."""
+        self._read_on()
+        return any(
+            grant.times >= more.times and grant.release.covers(more.release)
+            for paid, grant in self._paid.items()
+            if paid[:2] == (run, round)
+        )
 
     def statement(self) -> Statement:
         """Everything that was spent, as of now."""
-        with self._transaction():
-            runs = self._so_far()
-            cost = epsilon(runs, self.terms.delta)
-            trainings = tuple(sorted({run for run, _, _ in self._paid}))
-            return Statement(self.terms, cost, tuple(runs), trainings, self._entries, self._head)
+        now, end = self.balance(), self.end
+        trainings = tuple(sorted({run for run, _, _ in self._paid}))
+        return Statement(now, now.epsilon(), trainings, *end)
 
     def fits(self, more: SelfComposed) -> bool:
         """Whether so much more is within the budget. Spends nothing."""
-        with self._transaction():
-            return self._fits(more)
+        return self.balance().fits(more)
 
     def spent(self) -> float:
         """ε so far, by the accountant that the budget goes by."""
-        with self._transaction():
-            return tight(self._so_far(), self.terms.delta, COARSE)
+        return self.balance().coarse()
 
-    def _fits(self, more: SelfComposed) -> bool:
-        budget = self.terms.budget
-        if budget is None:
-            return True
-        if self._counted is not None and self._counted[0] == self._beside(more.release):
-            return self._left(more.release, budget) >= more.times
-        return self._with(more) <= budget
+    def balance(self) -> Balance:
+        """What was spent, as of now; what is counted from it keeps nobody waiting."""
+        self._read_on()
+        return self._balance()
 
-    def _with(self, more: SelfComposed) -> float:
-        return tight([*self._so_far(), more], self.terms.delta, COARSE)
+    def counted(self, release: Release) -> Counted:
+        """A release, and what it is counted with where it is paid for from here."""
+        return Counted(release, self.neighbours or unrecorded(release, self.terms.unit))
 
-    def _left(self, release: Release, budget: float) -> int:
-        """Counted once for what else was spent; each release then takes one of them."""
-        beside = self._beside(release)
-        if self._counted is None or self._counted[0] != beside:
-            self._counted = beside, affordable(release, budget, self.terms.delta, beside[1], COARSE)
-        return self._counted[1] - self._spent[release]
+    def _balance(self) -> Balance:
+        return Balance(self.terms, tuple(Line(counted, times) for counted, times in self._spent.items() if times))
 
-    def _beside(self, release: Release) -> tuple[Release, tuple[SelfComposed, ...]]:
-        return release, tuple(run for run in self._so_far() if run.release != release)
-
-    def _so_far(self) -> list[SelfComposed]:
-        return [SelfComposed(release, times) for release, times in self._spent.items() if times]
-
-    def _exceeded(self, more: SelfComposed) -> str:
-        spent, after = tight(self._so_far(), self.terms.delta, COARSE), self._with(more)
-        return (
-            f"privacy budget of {self.terms.population}: epsilon {spent:.4g} is spent, the next round would make it "
-            f"{after:.4g}, more than {self.terms.budget:g} "
-            f"(unit {self.terms.unit}, delta {self.terms.delta:g}, {RELATION})"
-        )
+    def _open_on(self, terms: Terms | None) -> None:
+        if terms is None:
+            raise InputError(f"{self._path}: expected a privacy ledger, it is none (it is empty)")
+        with self._transaction() as database:
+            if not self._entries:  # another may have been faster
+                self._append(database, {"what": "opened", "terms": terms.model_dump()})
 
     def _settle(self, grant: Grant, said: dict[str, Any]) -> None:
         with self._transaction() as database:
@@ -233,8 +224,9 @@ class PrivacyLedger(SignedLog):
 
     def _forget(self) -> None:
         self._open: dict[int, Grant] = {}
-        self._paid: dict[tuple[str, int, int], Release] = {}
-        self._spent: Counter[Release] = Counter()
+        self._paid: dict[tuple[str, int, int], Grant] = {}
+        self._spent: Counter[Counted] = Counter()
+        self._counted_with: dict[int, Neighbours] = {}
 
     def _take(self, number: int, said: dict[str, Any]) -> None:
         what = said["what"]
@@ -242,18 +234,29 @@ class PrivacyLedger(SignedLog):
             self.terms = Terms.model_validate(said["terms"])
         elif what == "amended":
             self.terms = self.terms.model_copy(update={"budget": said["budget"]})
-            self._counted = None
         elif what == "reserved":
-            release = _RELEASE.validate_python(said["release"])
-            grant = Grant(number, release, said["run"], said["round"], said["attempt"], said["times"])
-            self._open[number] = grant
-            self._paid[said["run"], said["round"], said["attempt"]] = release
-            self._spent[release] += grant.times
+            self._take_reserved(number, said)
         else:
-            grant = self._open.pop(said["grant"])
-            self._spent[grant.release] -= grant.times
-            if what == "committed":
-                self._spent[_RELEASE.validate_python(said["release"])] += grant.times
+            self._take_settled(self._open.pop(said["grant"]), said)
+
+    def _take_reserved(self, number: int, said: dict[str, Any]) -> None:
+        release = _RELEASE.validate_python(said["release"])
+        grant = Grant(number, release, said["run"], said["round"], said["attempt"], said["times"])
+        self._open[number] = self._paid[grant.attempted] = grant
+        found = said.get("neighbours")
+        told = unrecorded(release, self.terms.unit) if found is None else Neighbours.model_validate(found)
+        self._counted_with[number] = told
+        self._spent[Counted(release, told)] += grant.times
+
+    def _take_settled(self, grant: Grant, said: dict[str, Any]) -> None:
+        told = self._counted_with.pop(grant.number)
+        self._spent[Counted(grant.release, told)] -= grant.times
+        if said["what"] == "void":
+            self._paid[grant.attempted] = grant._replace(times=0)
+            return
+        actual = _RELEASE.validate_python(said["release"])
+        self._spent[Counted(actual, told)] += grant.times
+        self._paid[grant.attempted] = grant._replace(release=actual)
 
     def _require(self, terms: Terms) -> None:
         found, asked = self.terms.model_dump(), terms.model_dump()

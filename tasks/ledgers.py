@@ -2,56 +2,107 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from configs import environment
-from configs.privacy import meaning
+from configs.plan import Plan
+from configs.privacy import meaning, neighbours
 from federated.errors import InputError
-from tasks.ledger import PrivacyLedger, Terms
+from tasks.balance import Terms
+from tasks.ledger import PrivacyLedger
 from tasks.record_spending import RecordSpending
+from tasks.signed_log import End, set_back
 from tasks.signing import Signer, trusted_keys
 from tasks.spending import ClientSpending, Spending
 from tasks.training import Training
 from tasks.training_spending import TrainingSpending
 
 
-def spending(training: Training, run_key: str, signer: Signer) -> Spending | None:
+def spending(training: Training, run_key: str, signer: Signer, records: Iterable[Mapping[str, Any]]) -> Spending | None:
     """What a training pays into; None where nothing adds noise.
 
-    A simulation pays into ledgers of its own: nobody real is told of.
+    A simulation pays into ledgers of its own: nobody real is told of. ``records`` are those of a training that goes on:
+    the ledgers must have what these have seen of them.
 
     Raises:
         InputError: a ledger was begun on other terms.
-        LedgerError: it was changed.
+        LedgerError: it was changed, removed or set back.
     """
     plan = training.plan
     algorithm, privacy = plan.algorithm, plan.privacy
     if privacy is None or algorithm.unit is None:
         return None
-    run, terms = f"{plan.name}-{run_key}", Terms(unit=algorithm.unit, **privacy.model_dump())
-    whose = run if plan.simulation else terms.population
-
-    def ledger(name: str, terms: Terms) -> PrivacyLedger:
-        return PrivacyLedger(environment.privacy_ledger(name, plan.simulation), terms, signer, trusted_keys())
-
+    terms = Terms(unit=algorithm.unit, **privacy.model_dump())
     _require_one_unit(terms, plan.simulation)
+    run = f"{plan.name}-{run_key}"
+    ledgers = _Ledgers(plan, run, terms, signer, ends_seen(records, terms.population, plan.simulation))
+    if algorithm.release is None:
+        return RecordSpending(plan, run, training.federation.clients, ledgers.of_client, ledgers.has)
     repeats = not algorithm.secret
-    if algorithm.release is not None and algorithm.sized is not None:
-        rounds, paying = algorithm.sized.rounds, ledger(whose, terms)
+    if algorithm.sized is not None:
+        rounds, paying = algorithm.sized.rounds, ledgers.of_all()
         return TrainingSpending(run, algorithm.release, rounds, paying, repeats=repeats, means=meaning(plan))
-    if algorithm.release is not None:
-        return ClientSpending(run, algorithm.release, ledger(whose, terms), repeats=repeats, means=meaning(plan))
+    return ClientSpending(run, algorithm.release, ledgers.of_all(), repeats=repeats, means=meaning(plan))
 
-    def place(name: str) -> str:
-        return f"{whose}/{quote(name, safe='')}"
 
-    def of_client(name: str) -> PrivacyLedger:
-        return ledger(place(name), terms.model_copy(update={"population": f"{terms.population}/{name}"}))
+class _Ledgers(NamedTuple):
+    """Those of a population, and which ends the training ``run`` has ``seen`` of them."""
 
-    def has_ledger(name: str) -> bool:
-        return environment.privacy_ledger(place(name), plan.simulation).exists()
+    plan: Plan
+    run: str
+    terms: Terms
+    signer: Signer
+    seen: Mapping[str, End]
 
-    return RecordSpending(plan, run, training.federation.clients, of_client, has_ledger)
+    def of_all(self) -> PrivacyLedger:
+        """The one ledger, where clients are hidden."""
+        return self._opened(self._path(), self.terms)
+
+    def of_client(self, name: str) -> PrivacyLedger:
+        """A client's own, where records are."""
+        whose = self._whose(name)
+        return self._opened(self._path(name), self.terms.model_copy(update={"population": whose}))
+
+    def has(self, name: str) -> bool:
+        """Whether a client has a ledger, or had one."""
+        return self._whose(name) in self.seen or self._path(name).exists()
+
+    def _opened(self, path: Path, terms: Terms) -> PrivacyLedger:
+        end = self.seen.get(terms.population)
+        if end is not None and not path.exists():
+            raise set_back(path, end)
+        ledger = PrivacyLedger(path, terms, self.signer, trusted_keys(), neighbours(self.plan))
+        if end is not None:
+            ledger.require_end(end)
+        return ledger
+
+    def _whose(self, name: str) -> str:
+        return f"{self.terms.population}/{name}"
+
+    def _path(self, *names: str) -> Path:
+        population = self.run if self.plan.simulation else self.terms.population
+        place = "/".join([population, *(quote(name, safe="") for name in names)])
+        return environment.privacy_ledger(place, self.plan.simulation)
+
+
+def ends_seen(records: Iterable[Mapping[str, Any]], population: str, simulation: bool) -> dict[str, End]:
+    """The last end of each ledger of a population that a training's records name, the oldest of these first.
+
+    Rounds of a ``simulation`` and others have paid into other ledgers: a training may have had both.
+    """
+    found, simulated = dict[str, End](), False
+    for record in records:
+        if "identity" in record:
+            simulated = bool(record["identity"]["plan"].get("simulation"))
+        said = record.get("privacy", {})
+        if said.get("population") == population and simulated == simulation:
+            by_client = {f"{population}/{name}": ledger for name, ledger in said.get("ledgers", {}).items()}
+            told = by_client if "ledgers" in said else {population: said}
+            found |= {name: End(ledger["entries"], ledger["head"]) for name, ledger in told.items()}
+    return found
 
 
 def _require_one_unit(terms: Terms, simulation: bool) -> None:

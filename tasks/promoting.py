@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,9 +16,9 @@ from pydantic import BaseModel
 
 from configs.plan import Plan
 from federated.federation import Federation
-from federated.gates import Scores
+from federated.gates import Privacy, Scores
 from federated.promotion import Decision, judge_all
-from tasks.records import attacked
+from tasks.records import attacked, counted, simulated
 from tasks.run_keys import require_run_key
 from tasks.stored import Library
 from tasks.tracking import storing
@@ -98,7 +99,7 @@ def score_version(name: str, version: str, federation: Sealed[Federation]) -> Se
             Scores(
                 test=model.score(parties.test, parties.classes),
                 clients={client.name: model.score(client.test, parties.classes) for client in parties.clients.values()},
-                epsilon=found.records[0]["report"]["metrics"].get("epsilon"),
+                privacy=_spent(found.records),
                 latency=model.latency(parties.test.x[:_LATENCY_ROWS]),
                 size=path.stat().st_size,
                 schema=schema(found.stored.folder),
@@ -139,6 +140,17 @@ def judge_candidate(
         described = f"{card}\n\n{_DECISION}\n\n{decision.as_markdown()}".lstrip()[:_DESCRIPTION]
         library.client.update_model_version(plan.name, version, description=described)
     return Sealed(decision)
+
+
+def _spent(records: Sequence[Mapping[str, Any]]) -> Privacy | None:
+    """What a version's records, its own first, say of privacy; None where not all of its rounds have paid."""
+    said = records[0].get("privacy", {})
+    terms = {name: said.get(name) for name in ("population", "unit", "delta")}
+    if not said or not counted(records, terms, simulation=True):
+        return None
+    known = "relation" in said  # records of before have it in words alone
+    assumed = f"{said['relation']}, sampling {said['sampling']}" if known else said["means"]
+    return Privacy(said["epsilon"], said["unit"], said["delta"], simulated(records), assumed)
 
 
 def note_approval(name: str, version: str, decision: str, comment: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -12,12 +13,14 @@ from federated.data import Client
 from federated.privacy.accounting import SelfComposed
 from federated.rounds import steps_of
 from federated.selectors import Selection
-from tasks.ledger import BudgetExceeded, Grant, Outlook, PrivacyLedger
+from tasks.balance import Outlook
+from tasks.ledger import BudgetExceeded, Grant, PrivacyLedger
 from tasks.signed_log import LedgerError
-from tasks.spending import Spent, numbers_of
+from tasks.spending import Spent, assumed_of, numbers_of
 
 _NAMED = 200  # clients whose ledgers a record names
 _REFUSED = "its privacy budget is spent"
+_TOO_FEW = "too few others can pay for the round"
 
 
 class _Paid(NamedTuple):
@@ -28,10 +31,18 @@ class _Paid(NamedTuple):
     grant: Grant | None
 
 
+class _Worst(NamedTuple):
+    """Of the client that has spent most: where its budget stands, and what its ε is one of."""
+
+    outlook: Outlook
+    assumed: dict[str, str]
+
+
 class RecordSpending:
     """The ledgers of a training's clients. A record is in one of them: the largest ε is everybody's.
 
-    A client that cannot pay for a round takes no part in it. Noise that a seed repeats is paid for once.
+    A client that cannot pay for a round takes no part in it, and where those who can are too few, nobody pays. Noise
+    that a seed repeats is paid for once.
     """
 
     def __init__(
@@ -51,7 +62,7 @@ class RecordSpending:
         self._done = set[str]()
         self._paid: dict[str, _Paid] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="accountant")
-        self._outlook: Future[Outlook] | None = None
+        self._outlook: Future[_Worst] | None = None
 
     def enter(self, round: int) -> None:
         """Looks whether anybody can pay for a round.
@@ -61,66 +72,86 @@ class RecordSpending:
         """
         for name in self._clients:
             if name not in self._done:
-                if self._ledger(name).fits(self._cost(name, round)):
+                if self._can_pay(name, round):
                     return
                 self._done.add(name)
         raise BudgetExceeded(f"privacy budget: no client can pay for round {round} ({meaning(self._plan)})")
 
     def admit(self, round: int, selection: Selection) -> Selection:
-        """The selection without those who cannot pay; all others have paid."""
-        self._paid = {}
-        for name in selection.cohort:
-            try:
-                self._paid[name] = self._pay(name, round)
-            except BudgetExceeded:
-                self._done.add(name)
+        """The selection without those who cannot pay. All others have paid; or nobody, where they are too few."""
+        able = [name for name in selection.cohort if self._can_pay(name, round)]
+        self._done |= set(selection.cohort) - set(able)
+        self._paid = self._all_pay(able, round)
         # Counted beside the training of the round.
         self._outlook = self._thread.submit(self._counted)
-        refused = {name: _REFUSED for name in selection.cohort if name not in self._paid}
-        return selection._replace(cohort=tuple(self._paid), reasons={**selection.reasons, **refused})
+        why = {name: _TOO_FEW if name in able else _REFUSED for name in selection.cohort if name not in self._paid}
+        return selection._replace(cohort=tuple(self._paid), reasons={**selection.reasons, **why})
 
     def commit(self) -> Spent:
         """The round is over: what its clients have sent is out."""
         if self._outlook is None:
             raise LedgerError("a round was made that nobody has paid for")
-        outlook, self._outlook = self._outlook.result(), None
+        worst, self._outlook = self._outlook.result(), None
         for paid in self._paid.values():
             if paid.grant is not None:
                 paid.ledger.commit(paid.grant, paid.more.release)
         left = {"privacy_clients_left": float(len(self._clients) - len(self._done))}
-        return Spent(numbers_of(outlook) | left, self._said(outlook))
+        return Spent(numbers_of(worst.outlook) | left, self._said(worst))
+
+    def _can_pay(self, name: str, round: int) -> bool:
+        return self._has_paid(name, round) or self._ledger(name).fits(self._cost(name, round))
+
+    def _has_paid(self, name: str, round: int) -> bool:
+        """For the same noise, which nobody pays for twice."""
+        return self._repeats and self._ledger(name).covers(self._run, round, self._cost(name, round))
+
+    def _all_pay(self, able: Sequence[str], round: int) -> dict[str, _Paid]:
+        """Nobody does for a round that would be broken off."""
+        if len(able) < self._plan.needed:
+            return {}
+        paid = dict[str, _Paid]()
+        for name in able:
+            with contextlib.suppress(BudgetExceeded):  # another training has spent it just now
+                paid[name] = self._pay(name, round)
+        if len(paid) >= self._plan.needed:
+            return paid
+        for ledger, _, grant in paid.values():
+            if grant is not None:
+                ledger.void(grant, "too few clients could pay, and nobody was asked for anything")
+        return {}
 
     def _pay(self, name: str, round: int) -> _Paid:
-        ledger, more = self._ledger(name), self._cost(name, round)
-        before, grant = ledger.attempts(self._run, round), None
-        if not before or not self._repeats:
-            grant = ledger.reserve(more.release, self._run, round, before + 1, more.times)
+        ledger, more, grant = self._ledger(name), self._cost(name, round), None
+        if not self._has_paid(name, round):
+            attempt = ledger.attempts(self._run, round) + 1
+            grant = ledger.reserve(more.release, self._run, round, attempt, more.times)
         return _Paid(ledger, more, grant)
 
     def _cost(self, name: str, round: int) -> SelfComposed:
         algorithm, client = self._plan.algorithm, self._clients[name]
         return SelfComposed(algorithm.local.release(len(client.train)), steps_of(algorithm, round, client))
 
-    def _counted(self) -> Outlook:
+    def _counted(self) -> _Worst:
         """Of the client that has spent most."""
         changed = [*self._before, *self._paid]
         self._before = []
         self._epsilons |= {name: self._ledger(name).spent() for name in changed}
         if not self._epsilons:
-            return Outlook(0.0, 0.0, None)
+            return _Worst(Outlook(0.0, 0.0, None), {"means": meaning(self._plan)})
         worst = max(self._epsilons, key=lambda name: self._epsilons[name])
-        return self._ledger(worst).outlook(*self._cost(worst, 1))
+        ledger, cost = self._ledger(worst), self._cost(worst, 1)
+        return _Worst(ledger.outlook(*cost), assumed_of(ledger, cost.release, meaning(self._plan)))
 
     def _ledger(self, name: str) -> PrivacyLedger:
         if name not in self._ledgers:
             self._ledgers[name] = self._ledger_of(name)
         return self._ledgers[name]
 
-    def _said(self, outlook: Outlook) -> dict[str, Any]:
+    def _said(self, worst: _Worst) -> dict[str, Any]:
         privacy = self._plan.privacy
         named = {
             name: {"epsilon": self._epsilons[name], "entries": paid.ledger.end[0], "head": paid.ledger.end[1]}
             for name, paid in list(self._paid.items())[:_NAMED]
         }
-        said = {"unit": "record", "epsilon": outlook.epsilon, "means": meaning(self._plan), "ledgers": named}
+        said = {"unit": "record", "epsilon": worst.outlook.epsilon, **worst.assumed, "ledgers": named}
         return (privacy.model_dump() if privacy else {}) | said

@@ -36,6 +36,11 @@ def attacked(records: Iterable[Mapping[str, Any]]) -> bool:
     return any(record["identity"]["plan"].get("attacks") for record in records if "identity" in record)
 
 
+def simulated(records: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether the training that recorded these was a simulation, as a whole or for some of its rounds."""
+    return any(record["identity"]["plan"].get("simulation") for record in records if "identity" in record)
+
+
 def counted(records: Iterable[Mapping[str, Any]], terms: Mapping[str, Any], simulation: bool) -> bool:
     """Whether all rounds of the training that recorded these have paid into a ledger of these ``terms``.
 
@@ -46,8 +51,7 @@ def counted(records: Iterable[Mapping[str, Any]], terms: Mapping[str, Any], simu
         said = record.get("privacy", {})
         return all(said.get(name) == value for name, value in terms.items())
 
-    simulated = any(record["identity"]["plan"].get("simulation") for record in records if "identity" in record)
-    return (simulation or not simulated) and all(paid(record) for record in records if record["round"])
+    return (simulation or not simulated(records)) and all(paid(record) for record in records if record["round"])
 
 
 class Block(NamedTuple):

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from federated.errors import InputError, TrainingError
 from tasks.signing import ForgedError, Signer, Trusted, read_signed
@@ -23,6 +23,21 @@ class LedgerError(TrainingError):
     """The ledger was changed, or is asked for what it cannot do."""
 
 
+class End(NamedTuple):
+    """How many entries a log has, and the digest of the last."""
+
+    entries: int
+    head: str
+
+
+def set_back(path: Path, seen: End) -> LedgerError:
+    """That a log no longer has what somebody has seen of it."""
+    return LedgerError(
+        f"{path}: records of this training have seen {seen.entries} entries of it, up to {seen.head[:16]}, and they "
+        "are not there: it was removed or set back; restore the file from its backup"
+    )
+
+
 class SignedLog(ABC):
     """What several processes write and read, one after the other; a subclass makes sense of the entries.
 
@@ -33,8 +48,16 @@ class SignedLog(ABC):
     def __init__(self, path: Path, signer: Signer, trusted: Trusted | None = None) -> None:
         self._path, self._signer = path, signer
         self._trusted = trusted or (signer.public,)
-        self._entries, self._head = 0, ""
+        self._digests: list[str] = []
         self._forget()
+
+    @property
+    def _entries(self) -> int:
+        return len(self._digests)
+
+    @property
+    def _head(self) -> str:
+        return self._digests[-1] if self._digests else ""
 
     @abstractmethod
     def _forget(self) -> None:
@@ -44,28 +67,62 @@ class SignedLog(ABC):
     def _take(self, number: int, said: dict[str, Any]) -> None:
         """What an entry changes."""
 
+    @property
+    def end(self) -> End:
+        """How many entries were read or written here, and the digest of the last."""
+        return End(self._entries, self._head)
+
+    def require_end(self, seen: End) -> None:
+        """What has had this end must have it still, and may have more.
+
+        Raises:
+            LedgerError: it has not.
+        """
+        self._read_on()
+        if self._entries < seen.entries or self._digests[seen.entries - 1] != seen.head:
+            raise set_back(self._path, seen)
+
+    def _read_on(self) -> None:
+        """What others wrote is read; who writes meanwhile does not wait for what is done with it afterwards."""
+        if not self._path.exists():
+            if self._entries:
+                raise LedgerError(f"{self._path}: it is gone; restore the file from its backup")
+            return
+        address = f"{self._path.absolute().as_uri()}?mode=rw"  # with ro, what a crash left half written stays
+        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=_WAIT, isolation_level=None)) as database:
+            with self._explained():
+                database.execute("BEGIN")
+                begun = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'entries'").fetchone()
+            if begun:
+                self._catch_up(database)
+
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Nobody else writes meanwhile; what others wrote is read first."""
+        """Nobody else writes meanwhile; what others wrote is read first. To close without a commit takes all back."""
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not self._path.exists():
             with contextlib.suppress(FileExistsError):
                 os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         with contextlib.closing(sqlite3.connect(self._path, timeout=_WAIT, isolation_level=None)) as database:
-            self._begin(database)
-            before = self._entries
-            try:
-                self._catch_up(database)
-                before = self._entries
+            with self._explained():
+                database.execute("BEGIN IMMEDIATE")
+                database.execute(_TABLE)
+            self._catch_up(database)
+            with self._all_or_forgotten():
                 yield database
                 database.execute("COMMIT")
-            except BaseException:
-                if database.in_transaction:
-                    database.execute("ROLLBACK")
-                if self._entries != before:
-                    self._entries, self._head = 0, ""
-                    self._forget()
-                raise
+
+    @contextlib.contextmanager
+    def _all_or_forgotten(self) -> Iterator[None]:
+        """What fails half read, or half written, is read again from the beginning."""
+        before = self._entries
+        try:
+            yield
+        except BaseException:
+            if self._entries != before:
+                self._digests = []
+                self._forget()
+            raise
 
     def _append(self, database: sqlite3.Connection, said: dict[str, Any]) -> None:
         at = datetime.now(UTC).isoformat(timespec="seconds")
@@ -73,10 +130,10 @@ class SignedLog(ABC):
         database.execute("INSERT INTO entries VALUES (?, ?)", (self._entries, signed))
         self._read(self._entries, signed)
 
-    def _begin(self, database: sqlite3.Connection) -> None:
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
         try:
-            database.execute("BEGIN IMMEDIATE")
-            database.execute(_TABLE)
+            yield
         except sqlite3.OperationalError as error:
             raise LedgerError(f"{self._path}: {error}") from error
         except sqlite3.DatabaseError as error:
@@ -89,8 +146,9 @@ class SignedLog(ABC):
         found = database.execute(
             "SELECT number, signed FROM entries WHERE number >= ? ORDER BY number", (self._entries,)
         ).fetchall()
-        for number, signed in found:
-            self._read(number, signed if isinstance(signed, bytes) else str(signed).encode())
+        with self._all_or_forgotten():
+            for number, signed in found:
+                self._read(number, signed if isinstance(signed, bytes) else str(signed).encode())
 
     def _read(self, number: int, signed: bytes) -> None:
         try:
@@ -99,5 +157,5 @@ class SignedLog(ABC):
             raise LedgerError(f"{self._path}: entry {number}: {error}") from error
         if (number, said["number"], said["previous"]) != (self._entries, self._entries, self._head):
             raise LedgerError(f"{self._path}: entry {number} does not follow the one before it")
-        self._entries, self._head = number + 1, sha256(signed)
+        self._digests.append(sha256(signed))
         self._take(number, said)

@@ -6,9 +6,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
 
 from federated.component import Metrics
+from federated.privacy.accounting import SelfComposed
 from federated.privacy.releases import Release
 from federated.selectors import Selection
-from tasks.ledger import Grant, Outlook, PrivacyLedger
+from tasks.balance import Outlook
+from tasks.ledger import Grant, PrivacyLedger
 from tasks.signed_log import LedgerError
 
 
@@ -47,7 +49,8 @@ class Spending(Protocol):
 class ClientSpending:
     """One training's part in the ledger of its population.
 
-    Noise that a seed repeats is paid for once, however often its round is computed.
+    Noise that a seed repeats is paid for once, however often its round is computed: again only where it has become
+    a release that costs more.
     """
 
     def __init__(self, run: str, release: Release, ledger: PrivacyLedger, *, repeats: bool, means: str) -> None:
@@ -64,9 +67,10 @@ class ClientSpending:
         """
         if self._begun is not None and self._begun.round == round:
             return
-        before, grant = self._ledger.attempts(self._run, round), None
-        if not before or not self._repeats:
-            grant = self._ledger.reserve(self._release, self._run, round, before + 1)
+        grant = None
+        if not (self._repeats and self._ledger.covers(self._run, round, SelfComposed(self._release, 1))):
+            attempt = self._ledger.attempts(self._run, round) + 1
+            grant = self._ledger.reserve(self._release, self._run, round, attempt)
         # Counted beside the training of the round.
         self._begun = _Begun(round, grant, self._thread.submit(self._ledger.outlook, self._release))
 
@@ -86,10 +90,17 @@ class ClientSpending:
 
 
 def said_of(ledger: PrivacyLedger, release: Release, epsilon: float, means: str) -> dict[str, Any]:
-    """For a round's record."""
-    entries, head = ledger.end
-    said = {"epsilon": epsilon, "means": means, "release": release.model_dump()}
+    """For a round's record. ``means`` is what ε is one of, were nothing paid for but the training's own releases."""
+    assumed, (entries, head) = assumed_of(ledger, release, means), ledger.end
+    said = {"epsilon": epsilon, **assumed, "release": release.model_dump()}
     return ledger.terms.model_dump() | said | {"entries": entries, "head": head}
+
+
+def assumed_of(ledger: PrivacyLedger, release: Release, means: str) -> dict[str, str]:
+    """What the ε of a ledger is one of, for a training that makes this release: ``means``, and what is beside it."""
+    now = ledger.balance()
+    also = now.beside(ledger.counted(release))
+    return {"means": means + also, "relation": now.relation, "sampling": now.sampling}
 
 
 def numbers_of(outlook: Outlook) -> Metrics:

@@ -69,7 +69,7 @@ def summarise(
         plan=training.plan.name,
         rounds=len(reports),
         stop_reason=stop_reason,
-        privacy=epsilon_said(training.plan, last.metrics["epsilon"]) if "epsilon" in last.metrics else "",
+        privacy=epsilon_said(last.means, last.metrics["epsilon"]) if "epsilon" in last.metrics else "",
         metrics=metrics | (overall(baselines) if baselines else {}),
         per_client=per_client,
         model_name=training.plan.name,

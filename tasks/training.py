@@ -97,6 +97,7 @@ class RoundReport:
     spread: tuple[float, ...]
     per_client: Mapping[str, Metrics]
     selection: Mapping[str, Any] = field(default_factory=dict)
+    means: str = ""
 
     @property
     def cohort(self) -> tuple[str, ...]:
@@ -104,7 +105,7 @@ class RoundReport:
         return tuple(sorted([*(sent.client for sent in self.contributions), *self.left_out]))
 
     def as_json(self) -> dict[str, Any]:
-        """To keep, without ``per_client``."""
+        """To keep, without ``per_client`` and ``means``."""
         return {
             "contributions": [list(sent) for sent in self.contributions],
             "left_out": list(self.left_out),
@@ -115,7 +116,7 @@ class RoundReport:
 
     @classmethod
     def from_json(cls, round: int, kept: Mapping[str, Any]) -> RoundReport:
-        """What was kept; ``per_client`` is empty."""
+        """What was kept; ``per_client`` and ``means`` are empty."""
         sent = tuple(Contribution(*values) for values in kept["contributions"])
         numbers, selection = dict(kept["metrics"]), kept.get("selection", {})
         return cls(round, sent, tuple(kept["left_out"]), numbers, tuple(kept["spread"]), {}, selection)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from federated.privacy.accounting import SelfComposed
 from federated.privacy.releases import Release
 from federated.selectors import Selection
-from tasks.ledger import Grant, Outlook, PrivacyLedger
+from tasks.balance import Outlook
+from tasks.ledger import Grant, PrivacyLedger
 from tasks.signed_log import LedgerError
 from tasks.spending import Spent, numbers_of, said_of
 
@@ -53,7 +55,7 @@ class TrainingSpending:
         return Spent(numbers_of(outlook), said_of(self._ledger, self._release, epsilon, self._means))
 
     def _pay(self, round: int) -> Grant | None:
-        paid = any(before.covers(self._release) for before in self._ledger.paid(self._run, 1))
+        paid = self._ledger.covers(self._run, 1, SelfComposed(self._release, 1))
         if self._repeats:
             return None if paid else self._reserve(1, 1)
         begun = bool(self._ledger.attempts(self._run, round))

@@ -1,6 +1,7 @@
 """What releases cost together: epsilon, by two accountants of ``dp_accounting``, which is imported when it counts.
 
-All of it is (ε, δ)-differential privacy where neighbours differ in one unit that is added or removed.
+All of it is (ε, δ)-differential privacy where neighbours differ in one unit: added or removed, or zeros in the place of
+what it sends. Which of these, and what both together mean, is in ``federated.privacy.neighbours``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
 
 RELATION = "add_or_remove_one"
-"""How neighbouring data differ."""
+"""How neighbouring data differ for who asks of sampling, as the calculator does."""
 
 COARSE = 1e-3
 """How finely a ledger counts: its ε is rounded up by less than 0.001, in a fifth of the time."""

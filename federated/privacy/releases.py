@@ -28,6 +28,11 @@ class Release(Component, ABC):
     noise_multiplier: NoiseMultiplier
 
     @property
+    def rate(self) -> float:
+        """The probability of each unit that it is counted with; 1 where nothing is gained by sampling."""
+        return 1.0
+
+    @property
     def noised(self) -> bool:
         """Whether there is any noise: without, it costs everything."""
         return self.noise_multiplier > 0
@@ -79,6 +84,10 @@ class Gaussian(Release):
     kind: Literal["gaussian"] = "gaussian"
     sampling_rate: SamplingRate = 1.0
 
+    @property
+    def rate(self) -> float:
+        return self.sampling_rate
+
     def event(self) -> DpEvent:
         import dp_accounting
 
@@ -120,6 +129,10 @@ class TruncatedGaussian(Release):
         if self.most > self.units:
             raise ValueError(f"most must not exceed units, got {self.most} of {self.units}")
         return self
+
+    @property
+    def rate(self) -> float:
+        return self.sampling_rate
 
     def event(self) -> DpEvent:
         import dp_accounting

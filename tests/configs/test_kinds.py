@@ -79,7 +79,7 @@ NAMED: dict[str, list[dict[str, Any]]] = {
         {"kind": "at_most", "metric": "loss", "value": 0.5},
         {"kind": "not_worse", "metric": "accuracy", "by": 0.02},
         {"kind": "worst_client", "metric": "accuracy", "by": 0.1},
-        {"kind": "epsilon", "at_most": 8.0},
+        {"kind": "epsilon", "at_most": 8.0, "unit": "client", "delta": 1e-05},
         {"kind": "latency", "milliseconds": 5.0},
         {"kind": "size", "megabytes": 10.0},
         {"kind": "schema"},

@@ -44,6 +44,7 @@ REFUSED = [
     (["algorithm.select={kind: uniform, cohort: 3}"], "algorithm: select uniform does not draw each client by itself"),
     (["privacy.delta=0"], "privacy.delta: "),
     (["privacy.population=../x"], "privacy.population: "),
+    (["privacy.population=simulations"], "privacy.population: simulations is the folder of simulations' ledgers; give"),
 ]
 
 
@@ -96,7 +97,7 @@ def test_batch_normalisation_is_refused_because_its_statistics_are_not_noised() 
 
 def test_an_epsilon_is_said_with_what_it_means() -> None:
     assert meaning(load_plan("quickstart")) == ""
-    assert epsilon_said(noised(), 1.23456) == (
+    assert epsilon_said(meaning(noised()), 1.23456) == (
         "epsilon 1.2346 (one client, added or removed; delta 1e-05; Poisson sampling at 0.5)"
     )
     assert meaning(noised("algorithm.select={kind: all}")).endswith("everybody takes part")

@@ -271,7 +271,7 @@ GATES = (
     NotWorse(metric="loss", by=0.0),
     WorstClient(metric="accuracy", by=0.1),
     WorstClient(metric="mae", by=0.0),
-    Epsilon(at_most=8.0),
+    Epsilon(at_most=8.0, unit="client", delta=1e-5),
     Latency(milliseconds=5.0),
     Size(megabytes=2.5),
     Schema(),

@@ -24,6 +24,7 @@ from federated.gates import (
     Gate,
     Latency,
     NotWorse,
+    Privacy,
     Schema,
     Scores,
     Size,
@@ -41,6 +42,7 @@ each_measuring_gate = pytest.mark.parametrize("gate", MEASURING, ids=repr)
 each_relative_gate = pytest.mark.parametrize("cls", [NotWorse, WorstClient])
 each_metric = pytest.mark.parametrize("metric", SMALLER_IS_BETTER)
 
+SPENT = Privacy(3.0, "client", 1e-5, simulated=False, assumed="zero_out, sampling poisson")
 SCHEMA = {"inputs": [{"name": "x", "type": "double", "shape": [-1, 4]}], "outputs": [{"type": "float"}]}
 
 
@@ -55,7 +57,7 @@ def rows(count: int, seed: int) -> dict[str, np.ndarray]:
 
 def model(seed: int = 0, count: int = 1000, **changes) -> Scores:
     clients = {f"client-{n}": rows(40, 100 * seed + n) for n in range(3)}
-    return Scores(rows(count, seed), clients, 3.0, 0.002, 2_000_000, SCHEMA)._replace(**changes)
+    return Scores(rows(count, seed), clients, SPENT, 0.002, 2_000_000, SCHEMA)._replace(**changes)
 
 
 def worsen(scores: dict[str, np.ndarray], amount: float) -> dict[str, np.ndarray]:
@@ -153,11 +155,15 @@ def test_a_score_that_is_no_number_never_passes_whoever_has_it(gate, wrong) -> N
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize(("gate", "field"), [(Epsilon(at_most=8), "epsilon"), (Latency(milliseconds=9), "latency")])
-def test_a_cost_that_is_no_number_never_passes(gate, field, wrong) -> None:
-    verdict = judge(gate, model(**{field: wrong}), None)
-    assert not verdict.passed
-    assert verdict.measured == "NaN or infinite"
+def test_a_cost_that_is_no_number_never_passes(wrong) -> None:
+    costs = (
+        (Epsilon(at_most=8, unit="client", delta=1e-5), {"privacy": SPENT._replace(epsilon=wrong)}),
+        (Latency(milliseconds=9), {"latency": wrong}),
+    )
+    for gate, cost in costs:
+        verdict = judge(gate, model(**cost), None)
+        assert not verdict.passed
+        assert verdict.measured == "NaN or infinite"
 
 
 @each_measuring_gate
@@ -208,7 +214,11 @@ def test_a_verdict_is_made_of_short_texts(gate) -> None:
         (AtLeast(metric="accuracy", value=0.75), {"test": {"accuracy": [1, 1, 1, 0]}}, {"test": {"accuracy": [1, 0]}}),
         (AtMost(metric="loss", value=0.5), {"test": {"loss": [0, 1]}}, {"test": {"loss": [0.01, 1]}}),
         (AtMost(metric="mae", value=0.5), {"test": {"mae": [0, 1]}}, {"test": {"mae": [0.01, 1]}}),
-        (Epsilon(at_most=8), {"epsilon": 8.0}, {"epsilon": 8.01}),
+        (
+            Epsilon(at_most=8, unit="client", delta=1e-5),
+            {"privacy": SPENT._replace(epsilon=8.0)},
+            {"privacy": SPENT._replace(epsilon=8.01)},
+        ),
         (Latency(milliseconds=2), {"latency": 0.002}, {"latency": 0.0021}),
         (Size(megabytes=2), {"size": 2_000_000}, {"size": 2_000_001}),
     ],
@@ -220,9 +230,34 @@ def test_a_limit_may_be_reached_and_not_crossed(gate, right, wrong) -> None:
 
 
 def test_a_training_without_a_privacy_guarantee_is_refused_where_one_is_asked_for() -> None:
-    verdict = judge(Epsilon(at_most=1e9), model(epsilon=None), None)
+    verdict = judge(Epsilon(at_most=1e9, unit="client", delta=1e-5), model(privacy=None), None)
     assert not verdict.passed
     assert verdict.reason == "the candidate has no privacy guarantee"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"simulated": True}, "the candidate is of a simulation, whose noise protects nobody"),
+        ({"unit": "record"}, "epsilon is of a record, the gate asks for a client"),
+        ({"delta": 1e-3}, "epsilon is at delta 0.001, the gate asks for 1e-05"),
+        ({"delta": 1e-9}, "epsilon is at delta 1e-09, the gate asks for 1e-05"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_an_epsilon_that_says_nothing_of_what_the_gate_names_does_not_pass(change, reason) -> None:
+    gate = Epsilon(at_most=8, unit="client", delta=1e-5)
+    assert judge(gate, model(), None).measured == "3 of a client, delta 1e-05, zero_out, sampling poisson"
+    verdict = judge(gate, model(privacy=SPENT._replace(**change)), None)
+    assert (verdict.passed, verdict.reason) == (False, reason)
+    assert verdict.allowed == "at most 8 of a client, delta 1e-05"
+
+
+@pytest.mark.parametrize("missing", ["unit", "delta"])
+def test_a_gate_on_epsilon_names_the_unit_and_the_delta(missing) -> None:
+    said = {"at_most": 8, "unit": "client", "delta": 1e-5}
+    with pytest.raises(ValidationError, match=missing):
+        Epsilon(**{name: value for name, value in said.items() if name != missing})
 
 
 @pytest.mark.parametrize("metric", ["loss", "mae"])

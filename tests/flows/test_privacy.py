@@ -14,10 +14,13 @@ from configs import environment
 from configs.plan import Plan
 from federated.errors import PlanError, TrainingError
 from federated.privacy.accounting import SelfComposed, affordable, epsilon
+from flows.promote import promote
 from flows.train import train
 from tasks import round_tasks
 from tasks.ledger import BudgetExceeded, PrivacyLedger
+from tasks.promoting import Promoted
 from tasks.replaying import Span, replay
+from tasks.signed_log import LedgerError
 from tasks.signing import signer, trusted_keys
 from tasks.summary import Summary
 from tasks.verifying import verify
@@ -195,6 +198,55 @@ def test_a_training_with_secret_noise_goes_on_after_ctrl_c_and_is_replayed_from_
     assert not found._replace(noise=0.1 * multiplier).agrees
     assert not found._replace(noise=2.0 * multiplier).agrees
     assert found._replace(claimed=Span(0.0, 9.0)).agrees
+
+
+def test_a_training_goes_on_only_with_a_ledger_that_has_what_it_has_seen_of_it() -> None:
+    plan = noised("rounds=4")
+    with watched_by(Interrupter()):
+        train(plan, run_key="night", return_state=True)
+    path = environment.privacy_ledger("wards")
+    whole = path.read_bytes()
+    path.unlink()
+    for begun_anew in (False, True):  # it is removed; then others have begun it anew, and paid as often
+        with pytest.raises(LedgerError, match=r"wards.db: records of this training have seen \d+ entries of it, up to"):
+            train(plan, run_key="night")
+        assert path.exists() == begun_anew
+        train(noised("rounds=4", "name=others"))
+    assert train(plan, run_key="morning").rounds == 4, "another training has seen nothing of it"
+    path.write_bytes(whole)
+    assert train(plan, run_key="night").rounds == 4
+    assert ledger().attempts("wards-night", 4) == 1
+
+
+def test_an_epsilon_of_several_kinds_of_noise_says_so_wherever_it_stands() -> None:
+    sent = "{kind: local_gaussian, norm: 0.5, noise_multiplier: 4.0}"
+    summary = train(noised("rounds=1", "algorithm.rule={kind: mean}", noise=sent))
+    assert summary.privacy.endswith("a zero update in its place; delta 1e-05; no sampling: who takes part is known)")
+    before = "what one client sends in a round, or a zero update in its place; no sampling"
+    summary = train(noised("rounds=1"))
+    means = (
+        "one client, added or removed; delta 1e-05; Poisson sampling at 0.5; and of what was paid beside it: " + before
+    )
+    assert summary.privacy.endswith(f" ({means})")
+    assert versions_of("wards")[-1].tags["epsilon_means"] == means
+    said = ledger().statement().as_json()
+    assert [line["relation"] for line in said["spent"]] == ["zero_out", "add_or_remove_one"]
+    assert (said["relation"], said["sampling"]) == ("zero_out", "poisson")
+
+
+def test_a_gate_on_epsilon_lets_through_what_was_paid_for_and_no_simulation_and_no_other_delta() -> None:
+    def promoted(version: int, delta: float = DELTA) -> Promoted:
+        gates = f"promotion.gates=[{{kind: epsilon, at_most: 50, unit: client, delta: {delta}}}]"
+        return promote(noised(gates), version=str(version), return_state=True).result()
+
+    train(noised("rounds=1"))
+    train(simulated("rounds=1"))
+    outcome = promoted(1)
+    assert outcome.promoted
+    (verdict,) = outcome.verdicts
+    assert verdict["measured"].endswith(" of a client, delta 1e-05, add_or_remove_one, sampling poisson")
+    assert promoted(2).reasons == ["epsilon: the candidate is of a simulation, whose noise protects nobody"]
+    assert promoted(1, 1e-6).reasons == ["epsilon: epsilon is at delta 1e-05, the gate asks for 1e-06"]
 
 
 @pytest.mark.slow

@@ -230,7 +230,7 @@ def test_every_limit_is_measured_on_the_registered_model(known: Versions) -> Non
     gates = (
         {"kind": "at_least", "metric": "accuracy", "value": 0.99},
         {"kind": "at_most", "metric": "loss", "value": 0.02},
-        {"kind": "epsilon", "at_most": 8},
+        {"kind": "epsilon", "at_most": 8, "unit": "client", "delta": 1e-5},
         {"kind": "latency", "milliseconds": 1e-6},
         {"kind": "size", "megabytes": 1e-6},
     )

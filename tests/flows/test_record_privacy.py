@@ -15,10 +15,12 @@ from flows.train import train
 from tasks import round_tasks
 from tasks.ledger import BudgetExceeded, PrivacyLedger
 from tasks.replaying import replay
+from tasks.signed_log import LedgerError
 from tasks.signing import signer, trusted_keys
 from tasks.summary import Summary
 from tasks.verifying import verify
-from tests.flows.test_train import client, run_of, small_plan, versions_of
+from tasks.watching import watched_by
+from tests.flows.test_train import Interrupter, client, run_of, small_plan, versions_of
 
 pytestmark = pytest.mark.usefixtures("prefect_api", "home")
 
@@ -138,6 +140,20 @@ def test_a_round_that_broke_off_is_paid_for_again_unless_a_seed_repeats_it(
         train(plan, run_key=run_key)
     assert ledger("north").attempts("sites-real", 1) == 2
     assert ledger("north", "sites-seeded", simulated=True).attempts("sites-seeded", 1) == 1
+
+
+def test_a_training_goes_on_only_with_the_ledgers_that_it_has_seen(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "rounds=4")
+    with watched_by(Interrupter()):
+        train(plan, run_key="night", return_state=True)
+    path = environment.privacy_ledger("sites/west%20coast")
+    whole = path.read_bytes()
+    path.unlink()
+    with pytest.raises(LedgerError, match=r"west%20coast\.db: records of this training have seen"):
+        train(plan, run_key="night")
+    assert not path.exists()
+    path.write_bytes(whole)
+    assert train(plan, run_key="night").rounds == 4
 
 
 def test_after_a_restart_the_largest_epsilon_is_still_that_of_whoever_paid_most(tmp_path: Path) -> None:

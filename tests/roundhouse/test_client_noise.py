@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from federated.privacy.releases import Skellam
+from federated.privacy.neighbours import Neighbours
+from federated.privacy.releases import Gaussian, Skellam
 from tasks.ledger import PrivacyLedger, Terms
 from tasks.signing import signer
 from tests.roundhouse.commands import roundhouse
@@ -25,6 +26,7 @@ def test_a_forecast_counts_by_the_plans_own_noise_and_without_sampling(home: Pat
     assert (found["epsilon"]["pld"] is not None) == tight
     assert found["sampling_rate"] == 1.0
     assert "a zero update in its place" in found["means"]
+    assert (found["relation"], found["sampling"]) == ("zero_out", "none")
     assert asked(home, str(plan), "--set", noise, "--target-epsilon", "2")["noise_multiplier"] > 6.5
 
 
@@ -34,4 +36,28 @@ def test_a_ledger_names_the_noise(home: Path) -> None:
     grant = ledger.reserve(Skellam(noise_multiplier=4.0, units=2**16), "run", 1)
     ledger.commit(grant, Skellam(noise_multiplier=5.0, units=2**16))
     lines = roundhouse(home, "privacy", "wards").stdout.splitlines()
-    assert "spent                   1 × noise_multiplier 5, units 65536 (skellam)" in lines
+    told = "what one client sends, or zeros in its place; no sampling"
+    assert f"spent                   1 × skellam: noise_multiplier 5, units 65536 ({told})" in lines
+
+
+def test_a_ledger_of_several_kinds_says_what_each_release_is_counted_with_and_what_all_of_them_are(home: Path) -> None:
+    terms, path = Terms(population="wards", unit="client", delta=1e-5, budget=50), home / "privacy" / "wards.db"
+    drawn = Neighbours(relation="add_or_remove_one", said="one client, added or removed")
+    sent = Neighbours(relation="zero_out", said="what one client sends in a round, or a zero update in its place")
+    for number, (neighbours, release) in enumerate(
+        [(drawn, Gaussian(noise_multiplier=1.0, sampling_rate=0.2)), (sent, Gaussian(noise_multiplier=4.0))]
+    ):
+        PrivacyLedger(path, terms, signer(), neighbours=neighbours).reserve(release, "run", number)
+    lines = roundhouse(home, "privacy", "wards").stdout.splitlines()
+    each = f"{drawn.said}; Poisson sampling", f"{sent.said}; no sampling"
+    assert lines[3:6] == [
+        "neighbours differ in    all of it, where zeros are in the place of what one client sends: " + " | ".join(each),
+        f"spent                   1 × gaussian: noise_multiplier 1, sampling_rate 0.2 ({each[0]})",
+        f"spent                   1 × gaussian: noise_multiplier 4, sampling_rate 1 ({each[1]})",
+    ]
+    plan = home / "wards.yaml"
+    plan.write_text(PLAN)
+    found = asked(home, str(plan), "--set", LOCAL, "--set", "privacy.budget=50")
+    assert (found["relation"], found["sampling"]) == ("zero_out", "poisson")
+    assert found["means"].endswith(f"; and of what was paid beside it: {each[0]}")
+    assert sent.said in found["means"]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
+from federated.privacy.accounting import SelfComposed, epsilon
+from federated.privacy.neighbours import Neighbours
 from federated.privacy.releases import Gaussian
 from tasks.ledger import PrivacyLedger, Terms
 from tasks.signing import signer
@@ -166,35 +170,92 @@ def test_noise_and_rounds_are_found_for_the_client_that_pays_most(home: Path) ->
     assert asked(home, str(plan), "--budget", "2")["rounds"] == asked(home, str(plan))["rounds_within"] < 5
 
 
-def test_a_population_of_clients_with_ledgers_names_them(home: Path) -> None:
-    for client in ("north", "west%20coast"):
-        terms = Terms(population="sites", unit="record", delta=1e-5, budget=5.0)
-        PrivacyLedger(home / "privacy" / "sites" / f"{client}.db", terms, signer())
+def population(home: Path, clients: list[str]) -> None:
+    """Of each client so many records have been told of as its place says."""
+    for place, client in enumerate(clients):
+        terms = Terms(population=f"sites/{client}", unit="record", delta=1e-5, budget=50.0)
+        path = home / "privacy" / "sites" / f"{quote(client, safe='')}.db"
+        ledger = PrivacyLedger(path, terms, signer(), neighbours=RECORD)
+        if place:
+            ledger.reserve(Gaussian(noise_multiplier=4.0), "run", 1, times=place)
+
+
+RECORD = Neighbours(relation="add_or_remove_one", said="one record of a client, added or removed")
+
+
+def test_a_population_that_pays_by_record_is_a_table_of_its_clients_the_largest_epsilon_first(home: Path) -> None:
+    population(home, ["north", "south", "west coast"])
     done = roundhouse(home, "privacy", "sites")
-    assert done.returncode == 2
-    assert "sites: its clients have ledgers of their own; name one: sites/north (or west coast)" in done.stderr
+    each = [epsilon([SelfComposed(Gaussian(noise_multiplier=4.0), times)], 1e-5).best for times in (2, 1)]
+    assert done.stdout.splitlines() == [
+        "population              sites: 3 clients, each pays for its own records",
+        "neighbours differ in    one record of a client, added or removed; no sampling",
+        f"epsilon                 {each[0]:.4f} of 50, delta 1e-05: west coast",
+        f"epsilon                 {each[1]:.4f} of 50, delta 1e-05: south",
+        "epsilon                 0.0000 of 50, delta 1e-05: north",
+    ], done.stderr
     assert asked(home, "sites/west coast")["unit"] == "record"
+    assert asked(home, str(home / "privacy" / "sites")) == asked(home, "sites")
 
 
-def test_a_ledger_gets_another_budget(home: Path) -> None:
+def test_a_table_of_clients_names_twenty_and_json_has_all(home: Path) -> None:
+    population(home, [f"client-{number:02}" for number in range(23)])
+    lines = roundhouse(home, "privacy", "sites").stdout.splitlines()
+    assert len([line for line in lines if line.startswith("epsilon")]) == 20
+    assert lines[-1] == "and                     3 clients more; --json has all"
+    found = asked(home, "sites")
+    assert [one["population"] for one in found["clients"]][:2] == ["sites/client-22", "sites/client-21"]
+    assert len(found["clients"]) == 23
+
+
+def test_a_ledger_gets_another_budget_or_none(home: Path) -> None:
     path = home / "privacy" / "wards.db"
     PrivacyLedger(path, Terms(population="wards", unit="client", delta=1e-5, budget=5.0), signer())
     assert asked(home, "wards", "--set-budget", "8")["budget"] == 8.0
     assert asked(home, "wards")["budget"] == 8.0
+    assert asked(home, "wards", "--set-budget", "none")["budget"] is None
+    assert "no budget" in roundhouse(home, "privacy", "wards").stdout
+    entries = asked(home, "wards")["entries"]
+    for wrong in ("0", "nan", "much"):
+        done = roundhouse(home, "privacy", "wards", f"--set-budget={wrong}")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"error: --set-budget: expected a number above 0, or none for no limit, got {wrong}" in done.stderr
+    assert asked(home, "wards")["entries"] == entries
+
+
+def test_a_population_that_pays_by_record_gets_a_budget_for_every_client(home: Path) -> None:
+    population(home, ["north", "south"])
+    found = asked(home, "sites", "--set-budget", "7")
+    assert [one["budget"] for one in found["clients"]] == [7.0, 7.0]
+    assert asked(home, "sites/north")["budget"] == 7.0
+
+
+def test_a_name_that_a_plan_and_a_population_share_is_no_answer_and_each_has_another(home: Path) -> None:
+    path = home / "privacy" / "private-digits.db"
+    PrivacyLedger(path, Terms(population="private-digits", unit="client", delta=1e-5, budget=5.0), signer())
+    done = roundhouse(home, "privacy", "private-digits")
+    assert (done.returncode, done.stdout) == (2, "")
+    found = re.search(r"a shipped plan, and a population too; name the file, (\S+) or (\S+)", done.stderr)
+    assert found is not None, done.stderr
+    plan, ledger = found.groups()
+    assert asked(home, plan)["population"] == "digits"
+    assert asked(home, ledger)["population"] == "private-digits"
 
 
 def test_a_ledger_prints_its_statement(home: Path) -> None:
-    path = home / "privacy" / "wards.db"
-    ledger = PrivacyLedger(path, Terms(population="wards", unit="client", delta=1e-5, budget=5.0), signer())
+    path, terms = home / "privacy" / "wards.db", Terms(population="wards", unit="client", delta=1e-5, budget=5.0)
+    neighbours = Neighbours(relation="add_or_remove_one", said="one client, added or removed")
+    ledger = PrivacyLedger(path, terms, signer(), neighbours=neighbours)
     ledger.reserve(Gaussian(noise_multiplier=1.0), "run", 1)
     done = roundhouse(home, "privacy", "wards")
     lines = done.stdout.splitlines()
+    means = "one client, added or removed; no sampling"
     assert lines[:5] == [
         "population              wards",
         "epsilon                 4.3772 (by Rényi divergences 4.7285) of 5",
         "delta                   1e-05",
-        "neighbours differ in    one client, added or removed",
-        "spent                   1 × noise_multiplier 1, sampling_rate 1 (Poisson)",
+        f"neighbours differ in    {means}",
+        f"spent                   1 × gaussian: noise_multiplier 1, sampling_rate 1 ({means})",
     ], done.stderr
     assert asked(home, str(path))["head"] == ledger.statement().head
 

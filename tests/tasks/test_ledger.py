@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -16,7 +17,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from federated.errors import InputError
 from federated.privacy.accounting import SelfComposed, epsilon
+from federated.privacy.neighbours import Neighbours
 from federated.privacy.releases import Gaussian
+from tasks import balance, signed_log
 from tasks.ledger import BudgetExceeded, Grant, PrivacyLedger, Terms
 from tasks.signed_log import LedgerError
 from tasks.signing import Signer
@@ -34,8 +37,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "privacy" / "wards.db"
 
 
-def opened(path: Path, terms: Terms = TERMS) -> PrivacyLedger:
-    return PrivacyLedger(path, terms, Signer(KEY))
+def opened(path: Path, terms: Terms = TERMS, neighbours: Neighbours | None = None) -> PrivacyLedger:
+    return PrivacyLedger(path, terms, Signer(KEY), neighbours=neighbours)
 
 
 def spent(*runs: tuple[Gaussian, int]) -> float:
@@ -120,6 +123,7 @@ def test_a_statement_says_what_its_epsilon_means(path: Path) -> None:
         "budget",
         "relation",
         "sampling",
+        "means",
         "epsilon",
         "spent",
         "runs",
@@ -128,6 +132,144 @@ def test_a_statement_says_what_its_epsilon_means(path: Path) -> None:
     }
     assert said.keys() == named
     assert said["epsilon"] == {"pld": 0.0, "rdp": 0.0}
+    assert said["means"] == "nothing was released"
+
+
+ADDED = Neighbours(relation="add_or_remove_one", said="one client, added or removed")
+ZEROED = Neighbours(relation="zero_out", said="what one client sends, or a zero update in its place")
+ALWAYS = Gaussian(noise_multiplier=16.0)
+
+
+def test_every_release_says_what_it_is_counted_with_and_all_of_them_what_holds_for_each(path: Path) -> None:
+    opened(path, neighbours=ADDED).reserve(ONE, "drawn", 1)
+    alone = opened(path).statement().as_json()
+    assert (alone["relation"], alone["sampling"]) == ("add_or_remove_one", "poisson")
+    assert alone["means"] == "one client, added or removed; Poisson sampling"
+    ledger = opened(path, neighbours=ZEROED)
+    ledger.commit(ledger.reserve(ALWAYS, "sent", 1, times=2), ALWAYS)
+    for said in (ledger.statement().as_json(), opened(path).statement().as_json()):
+        each = [(line["times"], line["relation"], line["neighbours"], line["sampling"]) for line in said["spent"]]
+        assert each == [(1, ADDED.relation, ADDED.said, "poisson"), (2, ZEROED.relation, ZEROED.said, "none")]
+        assert (said["relation"], said["sampling"]) == ("zero_out", "poisson")
+        assert all(text in said["means"] for text in ("zeros are in the place of", ADDED.said, ZEROED.said))
+        assert said["epsilon"]["pld"] == spent((ONE, 1), (ALWAYS, 2))
+
+
+def test_equal_releases_that_are_counted_with_other_neighbours_are_told_apart_and_cost_the_same(path: Path) -> None:
+    for neighbours in (ADDED, ZEROED):
+        opened(path, neighbours=neighbours).reserve(ALWAYS, neighbours.relation, 1)
+    found = opened(path).statement()
+    assert [line.counted.neighbours for line in found.balance.lines] == [ADDED, ZEROED]
+    assert found.spent == (SelfComposed(ALWAYS, 2),)
+
+
+def test_a_budget_that_is_met_says_what_its_epsilon_is_of(path: Path) -> None:
+    ledger = opened(path, neighbours=ZEROED)
+    with pytest.raises(BudgetExceeded, match=r"\(unit client, delta 1e-05; what one client sends, .*; no sampling\)$"):
+        ledger.reserve(Gaussian(noise_multiplier=1.0), "run", 1)
+    opened(path, neighbours=ADDED).reserve(ONE, "run", 2)
+    with pytest.raises(BudgetExceeded, match=r"one client, added or removed; Poisson sampling \| what one client"):
+        ledger.reserve(Gaussian(noise_multiplier=1.0), "run", 1)
+
+
+@pytest.mark.parametrize(
+    ("release", "relation", "sampling"), [(ONE, "add_or_remove_one", "poisson"), (ALWAYS, "zero_out", "none")]
+)
+def test_what_an_older_ledger_does_not_say_is_what_holds_in_any_case(
+    path: Path, release: Gaussian, relation: str, sampling: str
+) -> None:
+    ledger = opened(path)
+    with ledger._transaction() as database:
+        said = {"what": "reserved", "release": release.model_dump(), "times": 2}
+        ledger._append(database, said | {"run": "old", "round": 1, "attempt": 1})
+    found = opened(path).statement().as_json()
+    assert (found["relation"], found["sampling"]) == (relation, sampling)
+    assert found["spent"][0]["times"] == 2
+
+
+def test_a_round_is_covered_by_what_cost_as_much_and_by_nothing_that_was_given_back(path: Path) -> None:
+    ledger = opened(path, TERMS.model_copy(update={"budget": None}))
+    ledger.reserve(ONE, "run", 1, times=3)
+    assert ledger.covers("run", 1, SelfComposed(ONE, 3))
+    assert ledger.covers("run", 1, SelfComposed(CHEAP, 1))
+    assert not ledger.covers("run", 1, SelfComposed(ONE, 4))
+    assert not ledger.covers("run", 1, SelfComposed(Gaussian(noise_multiplier=1.0, sampling_rate=0.5), 1))
+    assert not ledger.covers("run", 2, SelfComposed(ONE, 1))
+    ledger.commit(ledger.reserve(ONE, "run", 2), CHEAP)
+    assert not ledger.covers("run", 2, SelfComposed(ONE, 1))
+    assert ledger.covers("run", 2, SelfComposed(CHEAP, 1))
+    ledger.void(ledger.reserve(ONE, "run", 3), "nobody was there")
+    assert not ledger.covers("run", 3, SelfComposed(ONE, 1))
+    assert ledger.attempts("run", 3) == 1
+
+
+def reads(ledger: PrivacyLedger) -> None:
+    """Everything that can be asked, and nothing that is paid."""
+    more = SelfComposed(ONE, 1)
+    assert ledger.statement().spent == (SelfComposed(ONE, 1),)
+    assert ledger.remaining(ONE) == FIT - 1
+    assert (ledger.fits(more), ledger.covers("run", 1, more), ledger.attempts("run", 1)) == (True, True, 1)
+    assert ledger.outlook(ONE).epsilon == ledger.spent() <= ledger.project(ONE).best
+
+
+def test_readers_do_not_wait_for_a_writer(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = opened(path)
+    ledger.reserve(ONE, "run", 1)
+    monkeypatch.setattr(signed_log, "_WAIT", 0)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        reads(ledger)
+        reads(opened(path))
+        writer.execute("ROLLBACK")
+
+
+def test_a_writer_does_not_wait_for_what_a_reader_counts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, other, counted = opened(path), opened(path), list[str]()
+
+    def slow(count: Callable[..., object]) -> Callable[..., object]:
+        def counting(*given: object) -> object:
+            if count.__name__ not in counted:
+                counted.append(count.__name__)
+                other.reserve(ONE, count.__name__, 1)
+            return count(*given)
+
+        return counting
+
+    monkeypatch.setattr(signed_log, "_WAIT", 0)
+    for count in (balance.epsilon, balance.tight, balance.affordable):
+        monkeypatch.setattr(balance, count.__name__, slow(count))
+    ledger.statement()
+    ledger.spent()
+    ledger.remaining(Gaussian(noise_multiplier=4.0, sampling_rate=0.25))
+    assert counted == ["epsilon", "tight", "affordable"]
+    assert opened(path).statement().runs == ("affordable", "epsilon", "tight")
+
+
+def test_what_a_ledger_once_had_it_must_have_still(path: Path) -> None:
+    ledger = opened(path)
+    ledger.reserve(ONE, "run", 1)
+    seen, copy = ledger.end, path.read_bytes()
+    ledger.reserve(ONE, "run", 2)
+    opened(path).require_end(seen)
+    opened(path).require_end(ledger.end)
+    later = ledger.end
+    path.write_bytes(copy)
+    opened(path).require_end(seen)
+    said = f"records of this training have seen 3 entries of it, up to {later.head[:16]}, and they are not there"
+    with pytest.raises(LedgerError, match=said):
+        opened(path).require_end(later)
+    opened(path).reserve(CHEAP, "run", 2)
+    with pytest.raises(LedgerError, match="it was removed or set back; restore the file from its backup"):
+        opened(path).require_end(later)
+
+
+def test_a_ledger_that_is_gone_is_not_begun_anew_by_those_who_had_it(path: Path) -> None:
+    ledger = opened(path)
+    path.unlink()
+    for asks in (ledger.statement, lambda: ledger.reserve(ONE, "run", 1)):
+        with pytest.raises(LedgerError, match="it is gone; restore the file from its backup"):
+            asks()
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 12))])
