@@ -16,6 +16,7 @@ from safetensors.numpy import load
 
 from configs import environment
 from configs.plan import Plan
+from federated.component import Metrics
 from federated.errors import TrainingError
 from federated.scaling import Affine
 from tasks.records import Block, Committed
@@ -248,14 +249,16 @@ def tags_of(committed: Committed, run_id: str, parent: str | None) -> dict[str, 
         "weights_sha256": record["weights_sha256"],
     }
     if "privacy" in record:
-        tags |= _privacy_tags(record["privacy"])
+        tags |= _privacy_tags(record["privacy"], record["report"]["metrics"])
     return tags if parent is None else tags | {"parent_version": parent}
 
 
-def _privacy_tags(said: dict[str, Any]) -> dict[str, str]:
+def _privacy_tags(said: dict[str, Any], metrics: Metrics) -> dict[str, str]:
+    further = ("epsilon_next", "privacy_rounds_left", "privacy_clients_left")
     ledgers = said["ledgers"].values() if "ledgers" in said else [said]
     return {
         "epsilon": f"{said['epsilon']:.6g}",
+        **{name: f"{metrics[name]:.6g}" for name in further if name in metrics},
         "epsilon_means": said["means"],
         "privacy_population": said["population"],
         "privacy_ledger": ", ".join(f"{ledger['entries']} entries to {ledger['head'][:16]}" for ledger in ledgers),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,6 +89,23 @@ def test_no_hospital_pays_more_than_epsilon_and_each_counts_alike(hospitals: lis
     (judged,) = hospitals[1].judged
     *each, _ = judged.parts.values()
     assert (len(each), judged.accuracy) == (4, pytest.approx(sum(each) / 4))
+
+
+def test_the_table_in_short_is_that_of_the_page() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    page, short = ((docs / name).read_text() for name in ("privacy-utility.md", "privacy.md"))
+    measured = {
+        tuple(cell.strip() for cell in line.split("|")[1:3]): line.split("|")[4].split()[0]
+        for line in page.splitlines()
+        if re.match(r"\| [a-z-]+ \| [\d.a-z]+ \| [\d.a-z]+ \| \d\S+ \(", line)
+    }
+    assert {"digits", "fashion-mnist", "fed-heart"} == {family for family, _ in measured}
+    for family in ("digits", "fashion-mnist"):
+        (line,) = re.findall(rf"^\| {family}, .*$", short, re.MULTILINE)
+        cells = [cell.strip() for cell in line.split("|")[2:-1]]
+        assert cells == [measured[family, epsilon] for epsilon in ("1", "2", "4", "8", "infinite")]
+    (line,) = re.findall(r"^Fed-Heart by record.*$", short, re.MULTILINE)
+    assert re.findall(r"\d\d\.\d", line) == [measured["fed-heart", epsilon] for epsilon in ("1", "5", "10", "infinite")]
 
 
 def test_a_family_without_its_data_is_left_out_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,6 +85,8 @@ def test_every_round_logs_what_is_spent_and_every_version_says_it() -> None:
         assert float(version.tags["epsilon"]) == pytest.approx(cost(plan, number), abs=1e-3)
         assert version.tags["epsilon_means"] == "one client, added or removed; delta 1e-05; Poisson sampling at 0.5"
         assert version.tags["privacy_population"] == "wards"
+        assert float(version.tags["epsilon_next"]) == pytest.approx(cost(plan, number + 1), abs=1e-3)
+        assert version.tags["privacy_rounds_left"] == str(most - number)
         assert verify(f"wards/{version.version}", trusted_keys()).faults == []
     assert versions_of("wards")[-1].tags["privacy_ledger"] == f"7 entries to {ledger().statement().head[:16]}"
     assert summary.privacy.startswith(f"epsilon {cost(plan, 3):.4f} (one client")
