@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from federated.errors import DataError
+from federated.errors import DataError, row
 
 Rows = NDArray[np.int64]
 """Indices into a dataset."""
@@ -100,7 +100,7 @@ class Dataset:
         if not np.isfinite(self.rows.x).all():
             rows = np.flatnonzero(~np.isfinite(self.rows.x.reshape(len(self.rows), -1)).all(axis=1))
             raise DataError(
-                f"{self.origin}: NaN or infinity in {len(rows)} rows, the first is row {self._named(rows[0])}; "
+                f"{self.origin}: NaN or infinity in {len(rows)} rows, the first is {self._named(rows[0])}; "
                 "fill or drop them"
             )
         self._check_targets()
@@ -121,8 +121,8 @@ class Dataset:
             digests += hashed.digest()
         return np.asarray((np.frombuffer(digests, "<u8") >> 11) * 2.0**-53, np.float64)
 
-    def _named(self, row: int) -> str:
-        return f"{row}" if self.keys is None else f"{row} of client {str(self.keys[row])!r}"
+    def _named(self, place: int) -> str:
+        return row(place) if self.keys is None else f"{row(place)} of client {str(self.keys[place])!r}"
 
     def _check_arrays(self) -> None:
         x, y = self.rows.x, self.rows.y
@@ -143,7 +143,7 @@ class Dataset:
             wrong = np.flatnonzero(~np.isfinite(targets))
             if len(wrong):
                 raise DataError(
-                    f"{self.origin}: NaN or infinity among the targets of {len(wrong)} rows, the first is row "
+                    f"{self.origin}: NaN or infinity among the targets of {len(wrong)} rows, the first is "
                     f"{self._named(wrong[0])}"
                 )
         elif len(self.labels) < 2:
@@ -153,7 +153,7 @@ class Dataset:
             if len(wrong):
                 raise DataError(
                     f"{self.origin}: class numbers must lie in 0 … {len(self.labels) - 1}, got {targets.min()} … "
-                    f"{targets.max()}; the first is row {self._named(wrong[0])}"
+                    f"{targets.max()}; the first is {self._named(wrong[0])}"
                 )
 
 

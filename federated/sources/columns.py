@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from federated.errors import DataError
+from federated.errors import DataError, row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,7 +92,7 @@ def _first_word(column: pd.Series[Any]) -> str:
     wrong = np.flatnonzero(numeric.isna() & column.notna())
     if not wrong.size or numeric.isna().all():
         return ""
-    return f" ({str(column.iloc[wrong[0]])!r} in row {wrong[0]}, counted from 0)"
+    return f": {str(column.iloc[wrong[0]])!r} in {row(int(column.index[wrong[0]]))}"
 
 
 def _encoded(column: pd.Series[Any], how: Encoding) -> NDArray[np.float64]:

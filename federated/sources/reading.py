@@ -49,6 +49,16 @@ def content(field: str, path: Path) -> bytes:
         ) from error
 
 
+def first_line(field: str, path: Path) -> str:
+    """The first line that is not blank; empty where there is none.
+
+    Raises:
+        DataError: as ``content``.
+    """
+    lines = (line.decode("utf-8-sig", "replace").rstrip("\r\n") for line in io.BytesIO(content(field, path)))
+    return next((line for line in lines if line.strip()), "")
+
+
 def read(field: str, path: Path, expected: str, reader: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
     """The table in a file, by a reader of pandas; ``expected`` says what the file should be.
 
