@@ -73,7 +73,7 @@ class Dataset:
     ``labels`` names the classes of ``rows.y`` (0 … C-1), or is None for regression. ``keys`` is the natural
     client of each row, or None. ``origin`` says where the rows came from, for error messages. ``reserved`` is true
     for rows which the source itself sets aside for testing, or None. ``blanks`` are values still to be filled in, and
-    ``cards`` what is known of clients, by key.
+    ``cards`` what is known of clients, by key. ``remarks`` say what is legal and may not be meant, a line each.
 
     Raises:
         DataError: there are no rows, lengths differ, a value is not finite, or a label is out of range.
@@ -86,6 +86,7 @@ class Dataset:
     reserved: NDArray[np.bool_] | None = None
     blanks: Blanks | None = None
     cards: Mapping[str, Card] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._check_arrays()
