@@ -42,6 +42,11 @@ class Split:
         return Split(self.x[rows], self.y[rows])
 
 
+def feature(place: int, names: tuple[str, ...]) -> str:
+    """The feature at a ``place`` from 0: by its name, where features have names."""
+    return f"feature {names[place]!r}" if names else f"feature {place} (counted from 0)"
+
+
 def concatenate(splits: list[Split]) -> Split:
     """All rows, one split after the other."""
     return Split(np.concatenate([split.x for split in splits]), np.concatenate([split.y for split in splits]))
@@ -73,7 +78,8 @@ class Dataset:
     ``labels`` names the classes of ``rows.y`` (0 … C-1), or is None for regression. ``keys`` is the natural
     client of each row, or None. ``origin`` says where the rows came from, for error messages. ``reserved`` is true
     for rows which the source itself sets aside for testing, or None. ``blanks`` are values still to be filled in, and
-    ``cards`` what is known of clients, by key. ``remarks`` say what is legal and may not be meant, a line each.
+    ``cards`` what is known of clients, by key.
+    ``features`` names the features, or is empty; ``remarks`` say what is legal and may not be meant, a line each.
 
     Raises:
         DataError: there are no rows, lengths differ, a value is not finite, or a label is out of range.
@@ -86,6 +92,7 @@ class Dataset:
     reserved: NDArray[np.bool_] | None = None
     blanks: Blanks | None = None
     cards: Mapping[str, Card] = field(default_factory=dict)
+    features: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -94,6 +101,8 @@ class Dataset:
             raise DataError(f"{self.origin}: there are no rows")
         if len(self.rows.x) != len(self.rows.y):
             raise DataError(f"{self.origin}: {len(self.rows.x)} rows of features but {len(self.rows.y)} targets")
+        if self.features and self.rows.x.shape[1:] != (len(self.features),):
+            raise DataError(f"{self.origin}: {len(self.features)} names of features of shape {self.rows.x.shape[1:]}")
         if self.keys is not None and len(self.keys) != len(self.rows):
             raise DataError(f"{self.origin}: {len(self.rows)} rows but {len(self.keys)} client keys")
         if self.reserved is not None and len(self.reserved) != len(self.rows):

@@ -167,3 +167,9 @@ def test_a_row_keeps_its_number_while_it_says_the_same(rows, labels, same) -> No
 def test_another_seed_gives_other_numbers() -> None:
     rows = dataset([[0], [1]], [0.0, 1.5], None)
     assert not set(rows.numbers(0)) & set(rows.numbers(1))
+
+
+def test_names_of_features_are_as_many() -> None:
+    rows = Split(np.zeros((3, 2), np.float32), np.zeros(3, np.float32))
+    with pytest.raises(DataError, match=r"data\.mine: 1 names of features of shape \(2,\)"):
+        Dataset(rows, None, "data.mine", features=("a",))

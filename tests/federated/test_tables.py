@@ -466,3 +466,9 @@ def test_a_client_with_one_row_of_a_class_is_named_where_each_must_be_split(csv)
 def test_a_client_with_too_few_rows_to_split_is_named(csv) -> None:
     with pytest.raises(DataError, match=r"data\.csv\.split: the 1 rows of client 's' cannot be split \("):
         csv(sites({"n": [0, 1] * 6, "s": [1]}), target="y", client="site", split={"test": 0.3, "seed": 0}).load()
+
+
+def test_features_are_called_like_their_columns_and_levels(csv) -> None:
+    coded = {"b": "one_hot", "c": "dummy", "d": "ordinal"}
+    dataset = csv("a,b,c,d,y\n1,u,7,x,0\n2,v,9,z,1\n", target="y", categorical=coded).load()
+    assert dataset.features == ("a", "b=u", "b=v", "c=9", "d")
