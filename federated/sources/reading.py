@@ -50,13 +50,16 @@ def content(field: str, path: Path) -> bytes:
 
 
 def first_line(field: str, path: Path) -> str:
-    """The first line that is not blank; empty where there is none.
+    """The first line that is not blank; empty where there is none, or it is no UTF-8.
 
     Raises:
         DataError: as ``content``.
     """
-    lines = (line.decode("utf-8-sig", "replace").rstrip("\r\n") for line in io.BytesIO(content(field, path)))
-    return next((line for line in lines if line.strip()), "")
+    line = next((line for line in io.BytesIO(content(field, path)) if line.strip()), b"")
+    try:
+        return line.decode("utf-8-sig").rstrip("\r\n")
+    except UnicodeDecodeError:
+        return ""
 
 
 def read(field: str, path: Path, expected: str, reader: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
