@@ -8,15 +8,23 @@ import numpy as np
 
 from configs.plan import Plan
 from federated.federation import Federation
-from federated.rules import FixedMean, WeightedMean
-from federated.selectors import BySize
+from federated.rules import FixedMean, TrimmedMean, WeightedMean
+from federated.selectors import Available, BySize
 
 _NAMED = 5
 
 
 def remarks(plan: Plan, federation: Federation) -> list[str]:
-    """Of clients with rows of one class, of batches that are not full, of sizes that count twice, of wrong cohorts."""
-    return [*_one_class(federation), *_small(plan, federation), *_twice(plan), *_unexpected(plan, federation)]
+    """What the source found, and of clients, batches, cohorts and rules what seldom is as it was meant."""
+    return [
+        *federation.remarks,
+        *_one_class(federation),
+        *_small(plan, federation),
+        *_never_there(plan, federation),
+        *_twice(plan),
+        *_unexpected(plan, federation),
+        *_untrimmed(plan),
+    ]
 
 
 def _one_class(federation: Federation) -> Iterator[str]:
@@ -39,6 +47,13 @@ def _small(plan: Plan, federation: Federation) -> Iterator[str]:
         yield f"algorithm.local.batch_size: fewer than {size} training rows, all of them one batch: {whose}"
 
 
+def _never_there(plan: Plan, federation: Federation) -> Iterator[str]:
+    select = plan.algorithm.select
+    names = [name for name in federation.clients if isinstance(select, Available) and not select.reaches(name)]
+    if names:
+        yield f"algorithm.select.available: never there, so never trained: {_listed(names, len(federation.clients))}"
+
+
 def _twice(plan: Plan) -> Iterator[str]:
     if isinstance(plan.algorithm.select, BySize) and isinstance(plan.algorithm.rule, WeightedMean):
         yield "algorithm.rule: weighted_mean and select by_size count clients' rows twice; take the rule mean"
@@ -52,6 +67,15 @@ def _unexpected(plan: Plan, federation: Federation) -> Iterator[str]:
     found = rate * sum(weights)
     if not 0.5 <= found / rule.expected <= 2:
         yield f"algorithm.rule.expected: {rule.expected:g}, but a cohort weighs {found:.3g} on average"
+
+
+def _untrimmed(plan: Plan) -> Iterator[str]:
+    rule, least = plan.algorithm.rule, max(plan.needed, 1)
+    if isinstance(rule, TrimmedMean) and rule.robust and least < rule.cuts_from:
+        yield (
+            f"algorithm.rule.trimmed_mean.trim: {rule.trim:g} cuts nobody where only {least} updates come, "
+            f"which quorum allows; it cuts one at each end from {rule.cuts_from} on"
+        )
 
 
 def _listed(names: Sequence[str], clients: int) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from federated.errors import DataError
+from federated.errors import DataError, row
 
 Rows = NDArray[np.int64]
 """Indices into a dataset."""
@@ -40,6 +40,11 @@ class Split:
     def take(self, rows: Rows) -> Split:
         """The given rows, in the given order."""
         return Split(self.x[rows], self.y[rows])
+
+
+def feature(place: int, names: tuple[str, ...]) -> str:
+    """The feature at a ``place`` from 0: by its name, where features have names."""
+    return f"feature {names[place]!r}" if names else f"feature {place} (counted from 0)"
 
 
 def concatenate(splits: list[Split]) -> Split:
@@ -74,6 +79,7 @@ class Dataset:
     client of each row, or None. ``origin`` says where the rows came from, for error messages. ``reserved`` is true
     for rows which the source itself sets aside for testing, or None. ``blanks`` are values still to be filled in, and
     ``cards`` what is known of clients, by key.
+    ``features`` names the features, or is empty; ``remarks`` say what is legal and may not be meant, a line each.
 
     Raises:
         DataError: there are no rows, lengths differ, a value is not finite, or a label is out of range.
@@ -86,6 +92,8 @@ class Dataset:
     reserved: NDArray[np.bool_] | None = None
     blanks: Blanks | None = None
     cards: Mapping[str, Card] = field(default_factory=dict)
+    features: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._check_arrays()
@@ -93,6 +101,8 @@ class Dataset:
             raise DataError(f"{self.origin}: there are no rows")
         if len(self.rows.x) != len(self.rows.y):
             raise DataError(f"{self.origin}: {len(self.rows.x)} rows of features but {len(self.rows.y)} targets")
+        if self.features and self.rows.x.shape[1:] != (len(self.features),):
+            raise DataError(f"{self.origin}: {len(self.features)} names of features of shape {self.rows.x.shape[1:]}")
         if self.keys is not None and len(self.keys) != len(self.rows):
             raise DataError(f"{self.origin}: {len(self.rows)} rows but {len(self.keys)} client keys")
         if self.reserved is not None and len(self.reserved) != len(self.rows):
@@ -100,7 +110,7 @@ class Dataset:
         if not np.isfinite(self.rows.x).all():
             rows = np.flatnonzero(~np.isfinite(self.rows.x.reshape(len(self.rows), -1)).all(axis=1))
             raise DataError(
-                f"{self.origin}: NaN or infinity in {len(rows)} rows, the first is row {self._named(rows[0])}; "
+                f"{self.origin}: NaN or infinity in {len(rows)} rows, the first is {self._named(rows[0])}; "
                 "fill or drop them"
             )
         self._check_targets()
@@ -121,8 +131,8 @@ class Dataset:
             digests += hashed.digest()
         return np.asarray((np.frombuffer(digests, "<u8") >> 11) * 2.0**-53, np.float64)
 
-    def _named(self, row: int) -> str:
-        return f"{row}" if self.keys is None else f"{row} of client {str(self.keys[row])!r}"
+    def _named(self, place: int) -> str:
+        return row(place) if self.keys is None else f"{row(place)} of client {str(self.keys[place])!r}"
 
     def _check_arrays(self) -> None:
         x, y = self.rows.x, self.rows.y
@@ -143,7 +153,7 @@ class Dataset:
             wrong = np.flatnonzero(~np.isfinite(targets))
             if len(wrong):
                 raise DataError(
-                    f"{self.origin}: NaN or infinity among the targets of {len(wrong)} rows, the first is row "
+                    f"{self.origin}: NaN or infinity among the targets of {len(wrong)} rows, the first is "
                     f"{self._named(wrong[0])}"
                 )
         elif len(self.labels) < 2:
@@ -153,7 +163,7 @@ class Dataset:
             if len(wrong):
                 raise DataError(
                     f"{self.origin}: class numbers must lie in 0 … {len(self.labels) - 1}, got {targets.min()} … "
-                    f"{targets.max()}; the first is row {self._named(wrong[0])}"
+                    f"{targets.max()}; the first is {self._named(wrong[0])}"
                 )
 
 

@@ -26,6 +26,11 @@ class StageError(RuntimeError):
     """A stage of a round broke off. It may be well when it is done again."""
 
 
+def row(place: int) -> str:
+    """The row at a ``place`` from 0, as every message counts: from 1, and a heading is no row."""
+    return f"row {place + 1} (counted from 1)"
+
+
 @contextlib.contextmanager
 def stage(round: int, name: str, client: str = "") -> Iterator[None]:
     """Says where an error came from that nobody has foreseen.

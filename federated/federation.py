@@ -24,6 +24,8 @@ class Federation:
 
     ``digests`` has a SHA-256 of the rows that came, by the client whose they are, or of all rows where nobody's name is
     on them. Whoever has a row can find it in them: they are not for others' eyes.
+
+    ``features`` are the features' names, where they have any, and ``remarks`` the source's.
     """
 
     clients: dict[str, Client]
@@ -34,6 +36,8 @@ class Federation:
     digests: dict[str, str] = field(default_factory=dict)
     own: Mapping[str, Affine] = field(default_factory=dict)
     root: Split | None = None
+    features: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def inputs(self) -> tuple[int, ...]:
@@ -83,6 +87,8 @@ def federate(dataset: Dataset, partition: Partition, holdout: Holdout, scaling: 
         digests=_digests(dataset),
         own=own,
         root=root,
+        features=dataset.features,
+        remarks=dataset.remarks,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from federated.data import Blanks, Dataset, Rows, Split
+from federated.data import Blanks, Dataset, Rows, Split, feature
 from federated.errors import DataError
 
 
@@ -20,16 +20,16 @@ def filled(dataset: Dataset, train: Rows) -> Split:
     blanks, rows = dataset.blanks, dataset.rows
     if blanks is None or not blanks.where.any():
         return rows
-    fillers = np.where(blanks.where.any(axis=0), _fillers(dataset.origin, rows.x[train], blanks, train), 0)
+    fillers = np.where(blanks.where.any(axis=0), _fillers(dataset, blanks, train), 0)
     return Split(np.where(blanks.where, fillers.astype(np.float32), rows.x), rows.y)
 
 
-def _fillers(origin: str, x: NDArray[np.float32], blanks: Blanks, train: Rows) -> NDArray[np.float64]:
+def _fillers(dataset: Dataset, blanks: Blanks, train: Rows) -> NDArray[np.float64]:
     empty = blanks.where[train].all(axis=0)
     if empty.any():
         raise DataError(
-            f"{origin}: no training row has a value in feature {int(np.flatnonzero(empty)[0])} (counted from 0) "
-            f"to take the {blanks.by} of; leave the feature out"
+            f"{dataset.origin}: no training row has a value in "
+            f"{feature(int(np.flatnonzero(empty)[0]), dataset.features)} to take the {blanks.by} of; leave it out"
         )
-    known = np.where(blanks.where[train], np.nan, x.astype(np.float64))
+    known = np.where(blanks.where[train], np.nan, dataset.rows.x[train].astype(np.float64))
     return np.asarray(np.nanmean(known, axis=0) if blanks.by == "mean" else np.nanmedian(known, axis=0))

@@ -63,7 +63,7 @@ def train(
             return
         from roundhouse.display import next_steps, outcome
 
-        for part in (*outcome(summary), *next_steps(summary)):
+        for part in (*outcome(summary), *next_steps(summary, plan)):
             streams.out.print(part, highlight=False, soft_wrap=isinstance(part, str))
 
 

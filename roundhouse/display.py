@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from shlex import quote
 from typing import Protocol
 
 from rich.console import Console
@@ -192,16 +193,16 @@ def _clients(summary: Summary, score: str) -> Table:
     return table
 
 
-def next_steps(summary: Summary) -> Iterator[str]:
-    """Where things are, and what to try."""
-    name = summary.model_name
+def next_steps(summary: Summary, plan: str) -> Iterator[str]:
+    """Where things are, and what to try with the ``plan`` as it was typed."""
+    name, again = summary.model_name, quote(plan)
     yield ""
     yield f"MLflow run        {summary.run_id} in {environment.without_secrets(environment.tracking_uri())}"
     yield f"registered model  models:/{name}@latest, version {summary.model_version}"
     yield f"weights           sha256 {summary.weights_sha256[:16]}"
     yield ""
     if environment.artifact_root() is None:  # the servers are somebody's already
-        yield f"next: {typed('roundhouse')} promote {summary.plan}     makes it the champion, where the gates let it"
+        yield f"next: {typed('roundhouse')} promote {again}     makes it the champion, where the gates let it"
     else:
         yield f"next: {typed('roundhouse')} up     every run, figure and version in the browser"
-    yield f"      {typed('roundhouse')} train {summary.plan} --set algorithm.local.epochs=5"
+    yield f"      {typed('roundhouse')} train {again} --set algorithm.local.epochs=5"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.markup import escape
 from rich.table import Table
@@ -10,6 +10,8 @@ from rich.table import Table
 from roundhouse.holdings import Holding, Holdings
 
 _MOST_CLIENTS = 60
+_MOST_CLASSES = 20  # with a column each
+_FREQUENT = 10  # classes that are named where there are more than that
 
 
 def described(found: Holdings, width: int) -> Iterator[Table | str]:
@@ -24,6 +26,8 @@ def described(found: Holdings, width: int) -> Iterator[Table | str]:
     else:
         yield f"classes                  {_least_to_most(found, 'classes')}"
         distance = found.differences["label_distance"]
+        if len(found.together.classes) > _MOST_CLASSES:
+            yield f"most frequent            {_most_frequent(found.together.classes)}"
         yield f"label distance           {distance:.3f}, from all together: 0 is alike, 1 is nothing in common"
 
 
@@ -32,20 +36,32 @@ def _least_to_most(found: Holdings, name: str) -> str:
     return f"{least:,.0f} to {most:,.0f} a client, median {median:,.0f}"
 
 
+def _most_frequent(classes: Mapping[str, int]) -> str:
+    rows = sum(classes.values())
+    named = sorted(classes, key=classes.__getitem__, reverse=True)[:_FREQUENT]
+    return ", ".join(f"{_shown(label)} {100 * classes[label] / rows:.1f} %" for label in named)
+
+
+def _shown(label: str) -> str:
+    """A label; one that cannot be seen, such as a space, in quotes."""
+    return label if label.isprintable() and label.strip() else repr(label)
+
+
 def _columns(found: Holdings, width: int) -> list[str]:
-    """Headings right of the rows; a column a class where these fit."""
+    """Headings right of the rows; a column a class where these are few and fit."""
     if found.together.classes is None:
         return ["target, mean", "± sd"]
     taken = max(len(holding.client) for holding in found.clients[:_MOST_CLIENTS]) + 2 * len(" 100,000")
-    wanted = [max(len(label), len(str(count))) + 1 for label, count in found.together.classes.items()]
-    return list(found.together.classes) if taken + sum(wanted) <= width else ["classes", "largest", "its share"]
+    wanted = [max(len(_shown(label)), len(str(count))) + 1 for label, count in found.together.classes.items()]
+    few = len(wanted) <= _MOST_CLASSES and taken + sum(wanted) <= width
+    return list(found.together.classes) if few else ["classes", "largest", "its share"]
 
 
 def _table(found: Holdings, columns: Sequence[str]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("client", no_wrap=True)
     for heading in ("train", "test", *columns):
-        table.add_column(escape(heading), justify="right", no_wrap=True)
+        table.add_column(escape(_shown(heading)), justify="right", no_wrap=True)
     for holding in found.clients[:_MOST_CLIENTS]:
         table.add_row(*_line(holding, columns))
     if len(found.clients) > _MOST_CLIENTS:
@@ -66,4 +82,4 @@ def _cells(holding: Holding, columns: Sequence[str]) -> list[str]:
         return [str(count or "·") for count in holding.classes.values()]
     largest = max(holding.classes, key=holding.classes.__getitem__)
     held = sum(count > 0 for count in holding.classes.values())
-    return [str(held), largest, f"{holding.classes[largest] / holding.train_rows:.2f}"]
+    return [str(held), _shown(largest), f"{holding.classes[largest] / holding.train_rows:.2f}"]

@@ -15,7 +15,7 @@ from safetensors.numpy import load, save
 
 from configs.plan import Plan
 from federated.component import Metrics
-from federated.data import concatenate
+from federated.data import concatenate, feature
 from federated.drift import Reference, count, moved, reference
 from federated.engine import SMALLER_IS_BETTER
 from federated.errors import InputError, TrainingError
@@ -46,8 +46,8 @@ class Drift(BaseModel):
     its training and there are such) when it was trained, ``now`` on those of today; ``before`` is None where nobody
     measured it then.
     ``psi`` has each client's largest stability index less what chance gives, ``psi_of_all`` and ``feature`` that of all
-    clients and where it is; empty and None where the champion's training left nothing to compare with. ``reasons`` is
-    what has moved too far.
+    clients and where it is, from 0, which ``feature_name`` says in words; empty and None where the champion's training
+    left nothing to compare with. ``reasons`` is what has moved too far.
     """
 
     model_name: str
@@ -59,6 +59,7 @@ class Drift(BaseModel):
     psi: dict[str, float]
     psi_of_all: float | None
     feature: int | None
+    feature_name: str
     drifted: bool
     reasons: list[str]
 
@@ -69,9 +70,7 @@ class Drift(BaseModel):
             [f"{self.metric} on the server's {self.rows} rows of today", f"{self.now:.4f}"],
         ]
         if self.psi_of_all is not None:
-            facts.append(
-                [f"largest stability index, of all clients (feature {self.feature})", f"{self.psi_of_all:.4f}"]
-            )
+            facts.append([f"largest stability index, of all clients ({self.feature_name})", f"{self.psi_of_all:.4f}"])
         facts += [[f"{name}: largest stability index", f"{index:.4f}"] for name, index in sorted(self.psi.items())]
         verdict = "; ".join(self.reasons) or "nothing has moved too far"
         caption = _NOT_COUNTED if self.psi_of_all is None else _CAPTION
@@ -93,6 +92,7 @@ class _Moves(NamedTuple):
     psi: dict[str, float]
     psi_of_all: float | None = None
     feature: int | None = None
+    feature_name: str = ""
 
 
 def reference_bytes(federation: Federation) -> bytes:
@@ -166,7 +166,7 @@ def _moves(library: Library, stored: StoredVersion, parties: Federation) -> _Mov
     everywhere = moved(known.counts, np.sum(list(counts.values()), axis=0))
     worst = int(np.argmax(everywhere))
     psi = {name: _largest(known, found) for name, found in counts.items()}
-    return _Moves(psi, float(everywhere[worst]), worst)
+    return _Moves(psi, float(everywhere[worst]), worst, feature(worst, parties.features))
 
 
 def _read(content: bytes, stored: StoredVersion, features: int) -> Reference:
@@ -183,7 +183,7 @@ def _judged(plan: Plan, version: str, score: _Score, moves: _Moves) -> Drift:
     limits, reasons = plan.drift, []
     if moves.psi_of_all is not None and moves.psi_of_all > limits.psi:
         reasons.append(
-            f"feature {moves.feature} has a stability index {moves.psi_of_all:.3f} beyond chance, above {limits.psi:g}"
+            f"{moves.feature_name} has a stability index {moves.psi_of_all:.3f} beyond chance, above {limits.psi:g}"
         )
     if score.before is not None and not _worse_by(score, score.before) <= limits.worse_by:
         reasons.append(

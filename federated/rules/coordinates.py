@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -58,6 +59,11 @@ class TrimmedMean(Rule):
     @property
     def robust(self) -> bool:
         return self.trim > 0
+
+    @property
+    def cuts_from(self) -> int:
+        """The fewest updates of which it cuts one at each end; ``trim`` is above 0."""
+        return max(math.ceil(1 / (self.trim * (1 + 1e-9))), 3)
 
     def next(self, state: Any, updates: Iterable[Update]) -> Step[Any, Vector]:
         rows = deltas(gathered(self, self.kind, updates))

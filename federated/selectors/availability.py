@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from federated.component import Component
+from federated.data import Card
+from federated.errors import PlanError
 from federated.selectors.selector import Pool, Selection, Selector, drawn
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -30,6 +33,11 @@ class Presence(Component):
         if outside:
             raise ValueError(f"at: rounds of a cycle of {self.cycle} are 1 … {self.cycle}, got {outside[0]}")
         return self
+
+    @property
+    def ever(self) -> bool:
+        """Whether the client is there in any round."""
+        return self.probability > 0 and self.at != ()
 
     def holds(self, round: int, draw: float) -> bool:
         """Whether the client is there, by a ``draw`` from [0, 1)."""
@@ -56,6 +64,19 @@ class Available(Selector):
     @property
     def named(self) -> frozenset[str]:
         return frozenset(self.clients)
+
+    def reaches(self, client: str) -> bool:
+        """Whether it ever can."""
+        return self.clients.get(client, self.presence).ever
+
+    def check(self, cards: Mapping[str, Card]) -> None:
+        if not any(map(self.reaches, cards)):
+            raise PlanError(
+                "algorithm.select.available: no client is ever there; give presence, or clients of their own, a "
+                "probability above 0 and rounds"
+            )
+        if not self.finish:
+            raise PlanError("algorithm.select.available: finish is 0, so nobody ever finishes; raise it")
 
     def cohort_size(self, clients: int) -> int:
         return self.cohort

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from federated.errors import DataError
+from federated.errors import DataError, row
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Encoding = Literal["one_hot", "dummy", "ordinal"]
 """How levels become numbers: a column of 0 and 1 each; the same without the first; or their places, from 0."""
+
+
+class Encoded(NamedTuple):
+    """Features of shape (rows, features), NaN where there is no value; and what each is called."""
+
+    values: NDArray[np.float64]
+    names: tuple[str, ...]
+
 
 _TOLD = 20
 """So many names are told where none is close."""
@@ -50,20 +58,18 @@ def numbers(field: str, table: pd.DataFrame) -> NDArray[np.float64]:
     return table.to_numpy(np.float64, na_value=np.nan)
 
 
-def encode(
-    field: str, table: pd.DataFrame, names: Sequence[str], categorical: Mapping[str, Encoding]
-) -> NDArray[np.float64]:
-    """The columns called ``names``, in that order, those of levels encoded; NaN where there is no value.
-
-    Of shape (rows, features).
+def encode(field: str, table: pd.DataFrame, names: Sequence[str], categorical: Mapping[str, Encoding]) -> Encoded:
+    """The columns called ``names``, in that order, those of levels encoded: ``column=level``.
 
     Raises:
         DataError: there is text in a column that is not ``categorical``.
     """
     plain = [name for name in names if name not in categorical]
-    parts = dict(zip(plain, numbers(field, table[plain]).T[:, :, np.newaxis], strict=True))
-    parts |= {name: _encoded(table[name], how) for name, how in categorical.items()}
-    return np.concatenate([parts[name] for name in names], axis=1)
+    columns = zip(plain, numbers(field, table[plain]).T[:, :, np.newaxis], strict=True)
+    parts = {name: Encoded(values, (name,)) for name, values in columns}
+    parts |= {name: _encoded(table[name], name, how) for name, how in categorical.items()}
+    ordered = [parts[name] for name in names]
+    return Encoded(np.concatenate([part.values for part in ordered], axis=1), sum((part.names for part in ordered), ()))
 
 
 def words(column: pd.Series[Any]) -> NDArray[np.str_]:
@@ -92,11 +98,12 @@ def _first_word(column: pd.Series[Any]) -> str:
     wrong = np.flatnonzero(numeric.isna() & column.notna())
     if not wrong.size or numeric.isna().all():
         return ""
-    return f" ({str(column.iloc[wrong[0]])!r} in row {wrong[0]}, counted from 0)"
+    return f": {str(column.iloc[wrong[0]])!r} in {row(int(column.index[wrong[0]]))}"
 
 
-def _encoded(column: pd.Series[Any], how: Encoding) -> NDArray[np.float64]:
+def _encoded(column: pd.Series[Any], name: str, how: Encoding) -> Encoded:
     levels, codes = distinct(column)
     if how == "ordinal":
-        return codes[:, np.newaxis].astype(np.float64)
-    return np.eye(len(levels))[codes][:, 1 if how == "dummy" else 0 :]
+        return Encoded(codes[:, np.newaxis].astype(np.float64), (name,))
+    first = 1 if how == "dummy" else 0
+    return Encoded(np.eye(len(levels))[codes][:, first:], tuple(f"{name}={level}" for level in levels[first:]))

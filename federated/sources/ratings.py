@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from federated.data import Dataset, Split
-from federated.errors import DataError
-from federated.sources.reading import require_column, table
+from federated.errors import DataError, row
+from federated.sources.reading import first_line, require_column, table
 from federated.sources.source import Source
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Column = str | int
 """A name, or a position from 0."""
+
+_SHOWN = 60  # characters of a line that a message shows
 
 _EXACT = 2**24
 """Whole numbers up to here are exact in float32."""
@@ -71,6 +73,12 @@ class Ratings(Source):
         return Dataset(Split(x, self._stars(held)), None, f"data.ratings {self.path}", users.names[users.codes])
 
     def _table(self) -> pd.DataFrame:
+        begins = first_line("data.ratings.path", self.path)
+        if begins and self.separator not in begins:
+            raise DataError(
+                f"data.ratings.separator: expected {self.separator!r} between columns, {self.path} begins with "
+                f"{begins[:_SHOWN]!r}; set the separator that it has"
+            )
         header: Literal["infer"] | None = "infer" if isinstance(self.user, str) else None
         ids = (self.user, self.item)  # which may be NA, or 007
         held = table("data.ratings.path", self.path, self.separator, header, ids)
@@ -79,12 +87,13 @@ class Ratings(Source):
         return held
 
     def _ids(self, field: str, held: pd.DataFrame) -> _Ids:
-        codes, found = held[getattr(self, field)].factorize()
+        given = held[getattr(self, field)].fillna("")  # a line that ends too early
+        codes, found = given.factorize()
         names = found.to_numpy(np.str_)
-        if "" in names:
-            rows = np.flatnonzero(names[codes] == "")
+        rows = np.flatnonzero((np.char.strip(names) == "")[codes])
+        if rows.size:
             raise DataError(
-                f"data.ratings.{field}: {len(rows)} rows of {self.path} have none, the first is row {rows[0]}"
+                f"data.ratings.{field}: {len(rows)} rows of {self.path} have none, the first is {row(rows[0])}"
             )
         return _Ids(names, codes)
 
@@ -114,7 +123,7 @@ class Ratings(Source):
         if wrong.size:
             raise DataError(
                 f"data.ratings.rating: expected numbers, {len(wrong)} rows of {self.path} have none, "
-                f"the first is row {wrong[0]} with {str(given.iloc[wrong[0]])!r}"
+                f"the first is {row(wrong[0])} with {str(given.iloc[wrong[0]])!r}"
             )
         return stars.astype(np.float32)
 

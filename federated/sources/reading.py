@@ -49,6 +49,19 @@ def content(field: str, path: Path) -> bytes:
         ) from error
 
 
+def first_line(field: str, path: Path) -> str:
+    """The first line that is not blank; empty where there is none, or it is no UTF-8.
+
+    Raises:
+        DataError: as ``content``.
+    """
+    line = next((line for line in io.BytesIO(content(field, path)) if line.strip()), b"")
+    try:
+        return line.decode("utf-8-sig").rstrip("\r\n")
+    except UnicodeDecodeError:
+        return ""
+
+
 def read(field: str, path: Path, expected: str, reader: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
     """The table in a file, by a reader of pandas; ``expected`` says what the file should be.
 

@@ -101,12 +101,12 @@ class Table(Source, ABC):
         names = self._feature_names(table)
         used = self._usable(table, names, keys)
         table, keys = table[used], None if keys is None else keys[used]
-        values = encode(f"{self._field}.features", table, names, self.categorical)
+        values, called = encode(f"{self._field}.features", table, names, self.categorical)
         targets, labels = self._targets(table)
         rows = Split(self._features(values), targets)
         blanks = Blanks(np.isnan(values), self.missing) if self.missing in ("mean", "median") else None
         reserved = None if self.split is None else self._reserved(self.split, rows, labels, keys)
-        return Dataset(rows, labels, f"{self._field} {self._where}", keys, reserved, blanks)
+        return Dataset(rows, labels, f"{self._field} {self._where}", keys, reserved, blanks, features=called)
 
     @abstractmethod
     def _read(self, path: Path) -> pd.DataFrame:

@@ -19,6 +19,8 @@ from federated.sources.source import Source
 _SPEAKER = re.compile(r"(?:\A|\n[^\S\n]*\n)[^\S\n]*(\S[^\n:]*):[^\S\n]*(?=\n|\Z)")
 """At the beginning or after a blank line: a name and a colon, alone on their line."""
 
+_NAMED = 5  # speakers that a remark names
+
 
 class _Spoken(NamedTuple):
     """All that one client says, as characters' numbers, and where windows begin in it."""
@@ -49,7 +51,8 @@ class Text(Source):
     across the cut are left out: no character is both trained and tested on. A plan keeps to it with
     ``holdout: {test: given, client_test: given, validation: 0}``.
 
-    Speakers with fewer than ``min_rows`` windows to train on, or none to test on, are left out: plays have many.
+    Speakers with fewer than ``min_rows`` windows to train on, or none to test on, are left out, which a remark says:
+    plays have many.
     """
 
     kind: Literal["text"] = "text"
@@ -89,7 +92,14 @@ class Text(Source):
         keys = np.repeat([one.client for one in kept], [len(one.first) for one in kept])
         tests = np.concatenate([np.repeat([False, True], [len(one.train), len(one.test)]) for one in kept])
         reserved = tests if self.test_share else None
-        return Dataset(_windows(kept, self.past), tuple(alphabet), f"data.text {self.path}", keys, reserved)
+        rows, remarks = _windows(kept, self.past), self._remarks(sorted(said.keys() - set(keys)), len(said))
+        return Dataset(rows, tuple(alphabet), f"data.text {self.path}", keys, reserved, remarks=remarks)
+
+    def _remarks(self, silent: list[str], speakers: int) -> tuple[str, ...]:
+        if not silent:
+            return ()
+        named = f"{', '.join(silent[:_NAMED])}{' …' if len(silent) > _NAMED else ''}"
+        return (f"data.text: left out for too little text: {len(silent)} of {speakers} speakers ({named})",)
 
     def _said(self) -> dict[str, str]:
         """All that each speaker says."""

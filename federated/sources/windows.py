@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from federated.data import Dataset
-from federated.errors import DataError
+from federated.errors import DataError, row
 from federated.sources.reading import require_column, table
 from federated.sources.series import Series, Window, cut, whole
 from federated.sources.sliding import Starts
@@ -130,7 +130,7 @@ class Windows(Source):
         if np.any(steps <= 0):
             raise DataError(
                 f"data.windows.time: {self.time!r} must rise from line to line, "
-                f"in {path} it does not after row {np.argmax(steps <= 0)}; sort the table"
+                f"in {path} it does not after {row(int(np.argmax(steps <= 0)))}; sort the table"
             )
         usual = np.median(steps) if len(steps) else 1.0
         return np.concatenate([[False], np.abs(steps - usual) > 1e-6 * usual])

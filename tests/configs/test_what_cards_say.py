@@ -37,6 +37,21 @@ def test_a_client_that_is_not_there() -> None:
     assert found.startswith("algorithm.select.available: there is no client client-20; there are client-00,")
 
 
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ("presence: {probability: 0}", "no client is ever there; give presence"),
+        ("presence: {cycle: 3, at: []}", "no client is ever there; give presence"),
+        (f"clients: {{{', '.join(f'{name}: {{probability: 0}}' for name in NAMES)}}}", "no client is ever there"),
+        ("finish: 0", "finish is 0, so nobody ever finishes; raise it"),
+    ],
+)
+def test_a_selector_that_never_finds_anybody(fields: str, told: str) -> None:
+    assert refusal(f"algorithm.select={{kind: available, cohort: 8, {fields}}}").startswith(
+        f"algorithm.select.available: {told}"
+    )
+
+
 def test_cards_that_say_it_are_taken() -> None:
     federation = load_plan(
         "quickstart",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from types import UnionType
-from typing import Any, NamedTuple, get_args
+from typing import Annotated, Any, NamedTuple, get_args, get_origin
 
 from federated.attacks import (
     Alie,
@@ -114,6 +113,7 @@ from federated.transforms import (
     TopK,
 )
 from federated.work import AnyWork, Partial, PerClient, Same, TimeBudget
+from models.keras_datasets import AnyData, KerasDataset
 
 USER_CODE = "tests.federated.user_code"
 
@@ -219,6 +219,7 @@ SOURCES = (
     Ratings(path="u.data", user=0, item=1, rating=2, separator="\t"),
     Text(path="play.txt", alphabet="abc \n"),
 )
+KERAS_SOURCES = (KerasDataset(name="mnist"), KerasDataset(name="imdb", words=1000, length=50))
 LOCAL_OPTIMIZERS = (
     Sgd(),
     RmsProp(),
@@ -287,8 +288,14 @@ class Family(NamedTuple):
     @property
     def classes(self) -> set[type]:
         """The classes in the union."""
-        union = get_args(self.union)[0]
-        return set(get_args(union)) if isinstance(union, UnionType) else {union}
+        return _classes(self.union)
+
+
+def _classes(union: Any) -> set[type]:
+    if isinstance(union, type):
+        return {union}
+    parts = get_args(union)
+    return set().union(*map(_classes, parts[:1] if get_origin(union) is Annotated else parts))
 
 
 FAMILIES = {
@@ -299,6 +306,7 @@ FAMILIES = {
     "AnyPartition": Family(AnyPartition, PARTITIONS),
     "AnyScaling": Family(AnyScaling, SCALINGS),
     "AnySource": Family(AnySource, SOURCES),
+    "AnyData": Family(AnyData, (*SOURCES, *KERAS_SOURCES)),
     "AnyLocalOptimizer": Family(AnyLocalOptimizer, LOCAL_OPTIMIZERS),
     "AnyCorrection": Family(AnyCorrection, CORRECTIONS),
     "AnySchedule": Family(AnySchedule, SCHEDULES),

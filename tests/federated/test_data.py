@@ -29,7 +29,7 @@ def test_splits_are_taken_and_joined_row_by_row() -> None:
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
 def test_nan_or_infinity_among_features_is_counted_and_located(wrong) -> None:
-    expected = r"data\.mine: NaN or infinity in 2 rows, the first is row 1; fill or drop them"
+    expected = r"data\.mine: NaN or infinity in 2 rows, the first is row 2 \(counted from 1\); fill or drop them"
     with pytest.raises(DataError, match=expected):
         dataset([[0, 1], [wrong, 1], [0, 1], [wrong, wrong]], [0, 1, 0, 1])
 
@@ -37,7 +37,7 @@ def test_nan_or_infinity_among_features_is_counted_and_located(wrong) -> None:
 def test_nan_in_an_image_is_located_by_its_row() -> None:
     images = np.zeros((3, 2, 2, 1))
     images[2, 1, 1, 0] = np.nan
-    with pytest.raises(DataError, match="in 1 rows, the first is row 2"):
+    with pytest.raises(DataError, match=r"in 1 rows, the first is row 3 \(counted from 1\)"):
         dataset(images, [0, 1, 0])
 
 
@@ -65,9 +65,24 @@ def test_as_many_marks_of_reserved_rows_as_rows() -> None:
 @pytest.mark.parametrize(
     ("x", "y", "labels", "expected"),
     [
-        ([[0], [np.nan], [0]], [0, 1, 0], NAMES, r"in 1 rows, the first is row 1 of client 'b'; fill or drop them"),
-        ([[0], [0], [0]], [0, 1, np.nan], None, r"targets of 1 rows, the first is row 2 of client 'c'"),
-        ([[0], [0], [0]], [0, 7, 0], NAMES, r"must lie in 0 … 1, got 0 … 7; the first is row 1 of client 'b'"),
+        (
+            [[0], [np.nan], [0]],
+            [0, 1, 0],
+            NAMES,
+            r"in 1 rows, the first is row 2 \(counted from 1\) of client 'b'; fill or drop them",
+        ),
+        (
+            [[0], [0], [0]],
+            [0, 1, np.nan],
+            None,
+            r"targets of 1 rows, the first is row 3 \(counted from 1\) of client 'c'",
+        ),
+        (
+            [[0], [0], [0]],
+            [0, 7, 0],
+            NAMES,
+            r"must lie in 0 … 1, got 0 … 7; the first is row 2 \(counted from 1\) of client 'b'",
+        ),
     ],
     ids=["features", "targets", "labels"],
 )
@@ -152,3 +167,9 @@ def test_a_row_keeps_its_number_while_it_says_the_same(rows, labels, same) -> No
 def test_another_seed_gives_other_numbers() -> None:
     rows = dataset([[0], [1]], [0.0, 1.5], None)
     assert not set(rows.numbers(0)) & set(rows.numbers(1))
+
+
+def test_names_of_features_are_as_many() -> None:
+    rows = Split(np.zeros((3, 2), np.float32), np.zeros(3, np.float32))
+    with pytest.raises(DataError, match=r"data\.mine: 1 names of features of shape \(2,\)"):
+        Dataset(rows, None, "data.mine", features=("a",))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.impute import SimpleImputer
@@ -73,6 +75,8 @@ def test_without_gaps_no_row_is_touched() -> None:
 def test_a_feature_that_no_training_row_has_is_told(by) -> None:
     dataset = gappy(by)
     train = np.flatnonzero(dataset.blanks.where[:, 1])
-    expected = rf"data\.gappy: no training row has a value in feature 1 .*take the {by} of; leave the feature out"
+    expected = rf"data\.gappy: no training row has a value in feature 1 .*take the {by} of; leave it out"
     with pytest.raises(DataError, match=expected):
         filled(dataset, train)
+    with pytest.raises(DataError, match="has a value in feature 'weight' to take"):
+        filled(replace(dataset, features=("height", "weight", "age")), train)

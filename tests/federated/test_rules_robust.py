@@ -201,3 +201,10 @@ def test_a_mean_needs_one_vector_besides_the_updates(rule) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 1.1 * updates[0].delta.nbytes
+
+
+@pytest.mark.parametrize("trim", [0.001, 0.05, 0.1, 0.2, 0.29, 0.3, 1 / 3, 0.34, 0.49])
+def test_a_trimmed_mean_knows_from_how_many_updates_it_cuts_one(trim) -> None:
+    rule = TrimmedMean(trim=trim)
+    for clients, trimmed in ((rule.cuts_from - 1, 0.0), (rule.cuts_from, 2.0)):
+        assert rule.next(None, honest(clients)).metrics["trimmed"] == trimmed

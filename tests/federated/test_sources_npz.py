@@ -157,7 +157,9 @@ def test_test_rows_of_another_shape_are_refused(npz) -> None:
 def test_numbers_that_no_model_can_take_are_located(npz, wrong) -> None:
     x = X.copy()
     x[2, 1] = wrong
-    with pytest.raises(DataError, match=r"data\.npz .*a\.npz: NaN or infinity in 1 rows, the first is row 2"):
+    with pytest.raises(
+        DataError, match=r"data\.npz .*a\.npz: NaN or infinity in 1 rows, the first is row 3 \(counted from 1\)"
+    ):
         npz({"x": x, "y": [0, 1, 0, 1]}).load()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import numpy as np
@@ -94,14 +95,35 @@ def test_a_position_that_is_not_there_is_answered_with_those_there_are(ratings) 
     [("", "'nan'|''"), ("five", "'five'"), ("nan", "'nan'")],
 )
 def test_a_rating_that_is_no_number_is_located(ratings, cell, told) -> None:
-    with pytest.raises(DataError, match=rf"data\.ratings\.rating: .* 1 rows of .*r\.csv .* row 1 with ({told})"):
+    with pytest.raises(
+        DataError, match=rf"data\.ratings\.rating: .* 1 rows of .*r\.csv .* row 2 \(counted from 1\) with ({told})"
+    ):
         ratings(f"user,item,rating\n1,1,1\n1,2,{cell}\n").load()
 
 
-@pytest.mark.parametrize(("row", "field"), [(",2,1", "user"), ("2,,1", "item")])
+@pytest.mark.parametrize(("row", "field"), [(",2,1", "user"), (" ,2,1", "user"), ("2,,1", "item")])
 def test_a_row_without_an_id_is_located(ratings, row, field) -> None:
-    with pytest.raises(DataError, match=rf"data\.ratings\.{field}: 1 rows of .*r\.csv have none, the first is row 1"):
+    with pytest.raises(
+        DataError, match=rf"data\.ratings\.{field}: 1 rows of .*r\.csv have none, the first is row 2 \(counted from 1\)"
+    ):
         ratings(f"user,item,rating\n1,1,1\n{row}\n").load()
+
+
+@pytest.mark.parametrize("separator", [",", "::"])
+def test_a_line_that_ends_before_its_user_is_located(ratings, separator) -> None:
+    text = "item,rating,user\n1,1,1\n2,1\n".replace(",", separator)
+    with pytest.raises(DataError, match=r"data\.ratings\.user: 1 rows of .*r\.csv have none, the first is row 2 "):
+        ratings(text, separator=separator).load()
+
+
+@pytest.mark.parametrize("columns", [{}, {"user": 0, "item": 1, "rating": 2}])
+@pytest.mark.parametrize(("separator", "found"), [(",", ";"), ("\t", ","), ("::", "\t")])
+def test_another_separator_is_told_with_the_first_line(ratings, separator, found, columns) -> None:
+    text = "\nuser,item,rating\n1,1,1\n".replace(",", found)
+    told = f"data.ratings.separator: expected {separator!r} between columns, "
+    begins = f"begins with {f'user{found}item{found}rating'!r}; set the separator that it has"
+    with pytest.raises(DataError, match=re.escape(told) + r".*r\.csv " + re.escape(begins)):
+        ratings(text, separator=separator, **columns).load()
 
 
 def test_ids_that_are_no_numbers_cannot_be_the_numbers(ratings) -> None:

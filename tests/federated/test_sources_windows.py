@@ -210,7 +210,10 @@ def test_text_among_the_columns_is_told(series) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("t,a\n1,1\n3,1\n2,1\n4,1\n", r"'t' must rise from line to line, in .*s\.csv it does not after row 1"),
+        (
+            "t,a\n1,1\n3,1\n2,1\n4,1\n",
+            r"'t' must rise from line to line, in .*s\.csv it does not after row 2 \(counted from 1\)",
+        ),
         ("t,a\n1,1\n,1\n3,1\n", r"s\.csv has rows without a value in 't'"),
         ("t,a\n2024-01-01,1\n,1\n2024-01-03,1\n", r"s\.csv has rows without a value in 't'"),
         ("t,a\n31/05/2024,1\n01/06/2024,1\n", r"expected numbers or dates such as .*s\.csv has '31/05/2024' in 't'"),

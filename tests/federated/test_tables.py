@@ -128,7 +128,7 @@ def test_missing_cells_are_counted_and_told_by_column(csv) -> None:
 
 
 def test_an_infinite_cell_is_located(csv) -> None:
-    with pytest.raises(DataError, match=r"table\.csv: NaN or infinity in 1 rows, .* row 1"):
+    with pytest.raises(DataError, match=r"table\.csv: NaN or infinity in 1 rows, .* row 2 \(counted from 1\)"):
         csv("a,y\n1,0\ninf,1\n", target="y").load()
 
 
@@ -242,8 +242,13 @@ def test_the_client_is_nothing_to_predict(csv) -> None:
 
 
 def test_a_word_among_numbers_is_named_with_its_row(csv) -> None:
-    with pytest.raises(DataError, match=r"got text in a \('abc' in row 2, counted from 0\); encode"):
+    with pytest.raises(DataError, match=r"got text in a: 'abc' in row 3 \(counted from 1\); encode"):
         csv("a,y\n1,0\n2,1\nabc,1\n", target="y").load()
+
+
+def test_rows_that_are_dropped_count_where_a_word_is_located(csv) -> None:
+    with pytest.raises(DataError, match=r"'abc' in row 3 \("):
+        csv("a,y\n1,0\n,1\nabc,1\n", target="y", missing="drop").load()
 
 
 def test_a_clients_file_without_rows_is_named(tmp_path) -> None:
@@ -461,3 +466,9 @@ def test_a_client_with_one_row_of_a_class_is_named_where_each_must_be_split(csv)
 def test_a_client_with_too_few_rows_to_split_is_named(csv) -> None:
     with pytest.raises(DataError, match=r"data\.csv\.split: the 1 rows of client 's' cannot be split \("):
         csv(sites({"n": [0, 1] * 6, "s": [1]}), target="y", client="site", split={"test": 0.3, "seed": 0}).load()
+
+
+def test_features_are_called_like_their_columns_and_levels(csv) -> None:
+    coded = {"b": "one_hot", "c": "dummy", "d": "ordinal"}
+    dataset = csv("a,b,c,d,y\n1,u,7,x,0\n2,v,9,z,1\n", target="y", categorical=coded).load()
+    assert dataset.features == ("a", "b=u", "b=v", "c=9", "d")

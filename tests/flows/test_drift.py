@@ -88,7 +88,13 @@ def test_the_rows_that_it_was_trained_on_have_not_drifted(table: Path) -> None:
 def test_a_feature_that_moved_is_named(table: Path) -> None:
     found = measured(table, heavier)
     assert (found.drifted, found.feature) == (True, 1)
-    assert found.reasons[0] == f"feature 1 has a stability index {found.psi_of_all:.3f} beyond chance, above 0.25"
+    assert (
+        found.reasons[0] == f"feature 'weight' has a stability index {found.psi_of_all:.3f} beyond chance, above 0.25"
+    )
+    assert (
+        f"| largest stability index, of all clients (feature 'weight') | {found.psi_of_all:.4f} |"
+        in found.as_markdown()
+    )
     assert "height" not in " ".join(found.reasons)
 
 

@@ -96,7 +96,11 @@ def test_a_bad_plan_is_one_line_that_names_the_field_and_exit_code_2(home: Path,
         (TABLE.replace("0.0,", "low,", 1), "rounds=1", "data.csv.features: expected numbers, got text in height"),
         (TABLE.replace("0.0,", ",", 1), "rounds=1", "1 rows of table.csv have no value in height"),
         (TABLE + "\nc,1.0,1", "rounds=1", "client 'c' has 1 rows and needs at least 2"),
-        (TABLE.replace(",0.0", ",inf", 1), "rounds=1", "NaN or infinity in 1 rows, the first is row 0"),
+        (
+            TABLE.replace(",0.0", ",inf", 1),
+            "rounds=1",
+            "NaN or infinity in 1 rows, the first is row 1 (counted from 1)",
+        ),
         ("", "rounds=1", "table.csv is none"),
     ],
 )

@@ -14,7 +14,7 @@ from matplotlib import image
 from configs.loading import load_plan
 from configs.plan import Plan
 from federated.federation import Federation
-from roundhouse.holdings import holdings
+from roundhouse.holdings import Holding, Holdings, differences, holdings
 from roundhouse.holdings_table import described
 from tests.roundhouse.commands import environment, roundhouse
 
@@ -130,6 +130,24 @@ def test_columns_that_do_not_fit_become_the_largest_class() -> None:
     largest = max(first.classes, key=first.classes.get)
     share = f"{first.classes[largest] / first.train_rows:.2f}"
     assert cells[3:] == [str(sum(map(bool, first.classes.values()))), largest, share]
+
+
+def test_many_classes_are_their_number_and_the_most_frequent_ones_that_can_be_read() -> None:
+    counts = {" ": 50, "\n": 20, **{chr(97 + place): 24 - place for place in range(19)}}
+    holding = Holding("together", sum(counts.values()), 0, counts, None, None)
+    found = Holdings("play", [holding], holding, 0, 0, differences([holding], holding))
+    table, *lines = described(found, 1000)
+    assert [column.header for column in table.columns][3:] == ["classes", "largest", "its share"]
+    assert [next(iter(column.cells)) for column in table.columns][3:] == [
+        "21",
+        "' '",
+        f"{50 / sum(counts.values()):.2f}",
+    ]
+    (line,) = [line for line in lines if line.startswith("most frequent ")]
+    of_all = 100 / sum(counts.values())
+    assert line.startswith(f"most frequent            ' ' {50 * of_all:.1f} %, a {24 * of_all:.1f} %, b ")
+    assert f", '\\n' {20 * of_all:.1f} %" in line
+    assert line.count("%") == 10
 
 
 @pytest.mark.parametrize(

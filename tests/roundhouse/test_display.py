@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from configs.loading import load_plan
-from roundhouse.display import Clock, LineDisplay, LiveDisplay, displayed, round_duration
+from roundhouse.display import Clock, LineDisplay, LiveDisplay, displayed, next_steps, round_duration
+from tasks.summary import Summary
 from tasks.training import Contribution, RoundReport
 
 SENT = (Contribution("a", "", 1.0), Contribution("b", "", 1.0))
@@ -129,3 +130,14 @@ def test_the_pace_of_rounds_that_come_together_is_that_of_their_block(monkeypatc
 @pytest.mark.parametrize(("seconds", "text"), [(4.2, "4 s"), (185, "3 min"), (9000, "2.5 h")])
 def test_durations_are_short(seconds: float, text: str) -> None:
     assert round_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("plan", "typed"), [("papers/fed-heart", "papers/fed-heart"), ("my plan.yaml", "'my plan.yaml'")]
+)
+def test_what_to_try_names_the_plan_as_it_was_typed(plan: str, typed: str) -> None:
+    summary = Summary(
+        run_id="7", plan="fed-heart", rounds=1, stop_reason="rounds", metrics={}, per_client={},
+        model_name="fed-heart", model_version="1", weights_sha256="0" * 64, seconds=1.0,
+    )  # fmt: skip
+    assert f"roundhouse train {typed} --set " in "\n".join(next_steps(summary, plan))

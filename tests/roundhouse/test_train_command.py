@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from configs.loading import shipped
 from tests.roundhouse.commands import Running, roundhouse, wait_until
 
 QUICK = ("quickstart", "--set", "rounds=2", "--set", "baselines=false")
@@ -63,8 +64,10 @@ def _every_task_run_is_recorded(home: Path) -> None:
 
 
 def test_the_summary_says_what_came_out_where_it_is_and_what_to_try(warm_home: Path) -> None:
-    done = roundhouse(warm_home, "train", "quickstart", "--set", "rounds=2")
+    plan = str(shipped()["quickstart"])
+    done = roundhouse(warm_home, "train", plan, "--set", "rounds=2")
     assert done.returncode == 0, done.stderr
+    assert f"roundhouse train {plan} --set" in done.stdout
     for text in (
         "federated model", "pooled rows", "a client alone: median", "client-19",
         "MLflow run", "models:/quickstart@latest, version 2", "roundhouse up     every run",
