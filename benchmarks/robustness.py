@@ -34,6 +34,9 @@ PARTITIONS = {
 }
 RULES = {
     "mean": ("algorithm.rule={kind: mean}",),
+    "weighted mean": ("algorithm.rule={kind: weighted_mean}",),
+    "FedNova": ("algorithm.rule={kind: fednova}",),
+    "q-FedAvg, q = 0.2": ("algorithm.rule={kind: qfedavg, q: 0.2, lipschitz: 2.5}",),
     "norm bound": ("algorithm.rule={kind: norm_bounded_mean}",),
     "median": ("algorithm.rule={kind: median}",),
     "trimmed mean": ("algorithm.rule={kind: trimmed_mean, trim: 0.2}",),
