@@ -30,6 +30,7 @@ from models.layout import Layout
 from models.local_loop import GraphLoop, LocalLoop, PaddedLoop, Task, padded
 from models.local_step import Course, LocalStep
 from models.losses import USUAL, Loss
+from models.max_pooling import tile_pools
 from models.precision import LOSS_SCALES, check_precision
 from models.private_loop import ClippedSum, PrivateLoop, PrivateTask, private_task
 from models.resident_rows import ResidentRows
@@ -160,6 +161,7 @@ class KerasEngine:
         check_precision(model, precision)
         if self._devices.type == "cpu":
             off_cudnn(model)
+            tile_pools(model)
         return model
 
     def _train(
