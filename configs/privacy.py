@@ -18,11 +18,12 @@ _NOTHING_TO_COUNT = (
     "algorithm.transforms or set algorithm.local.dp_sgd, or leave privacy out"
 )
 _ZERO_OUT = {
-    "message": "what one client sends in a round, or a zero update in its place",
-    "sum": "one client in a sum of at least {least}, or a zero update in its place",
+    "message": "all that one client sends, or zero updates in its place",
+    "sum": "one client in sums of at least {least}, or zero updates in its place",
 }
 _ALL_OF_A_TRAINING = "one client's updates in all rounds of a training, or zero updates in their place"
-_ADD_OR_REMOVE = {"client": "one client, added or removed", "record": "one record of a client, added or removed"}
+_RECORD = "one record of a client, or zero gradients in its place"
+_SIMULATED = "; in a simulation, which protects nobody"
 
 
 class Privacy(Component):
@@ -53,7 +54,9 @@ def neighbours(plan: Plan) -> Neighbours | None:
         return Neighbours(relation="zero_out", said=_ALL_OF_A_TRAINING)
     if algorithm.noised_by == "clients":
         return Neighbours(relation="zero_out", said=_ZERO_OUT[algorithm.hides].format(least=algorithm.survivors))
-    return Neighbours(relation="add_or_remove_one", said=_ADD_OR_REMOVE[algorithm.unit])
+    if algorithm.unit == "record":  # how many records a client has is told: it sets the steps, and weighs updates
+        return Neighbours(relation="zero_out", said=_RECORD)
+    return Neighbours(relation="add_or_remove_one", said="one client, added or removed")
 
 
 def meaning(plan: Plan) -> str:
@@ -61,15 +64,15 @@ def meaning(plan: Plan) -> str:
     found, privacy = neighbours(plan), plan.privacy
     if found is None or privacy is None:
         return ""
-    return f"{found.said}; delta {privacy.delta:g}; {_sampling(plan, found)}"
+    return f"{found.said}; delta {privacy.delta:g}; {_sampling(plan, found)}{_SIMULATED if plan.simulation else ''}"
 
 
 def _sampling(plan: Plan, counted: Neighbours) -> str:
-    if counted.relation == "zero_out":
-        return "no sampling: who takes part is known"
     if plan.algorithm.unit == "record":
         batch = plan.algorithm.local.batch_size
         return f"Poisson batches of {batch}" if batch else "all rows"
+    if counted.relation == "zero_out":
+        return "no sampling: who takes part is known"
     rate = plan.algorithm.sampling_rate
     return "everybody takes part" if rate == 1 else f"Poisson sampling at {rate:g}"
 

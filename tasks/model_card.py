@@ -20,7 +20,7 @@ def model_card(training: Training, params: Vector, reports: Sequence[RoundReport
         "Data": _data(training),
         "Quality": _quality(summary),
         "By class": _classes(training, params),
-        "Privacy": _privacy(summary),
+        "Privacy": _privacy(training, summary),
         "Limits": _limits(training),
         "Training": _training(training, summary, reports),
         "Clients": _clients(training.federation, summary),
@@ -89,13 +89,13 @@ def _classes(training: Training, params: Vector) -> list[str]:
     return [table(["class", "test rows", "recognised"], rows)]
 
 
-def _privacy(summary: Summary) -> list[str]:
+def _privacy(training: Training, summary: Summary) -> list[str]:
     rows = "Clients' rows stay with the clients: the server sees one update a client and round, and counts."
-    noise = (
-        " There is no differential privacy: an update, and the model, may reveal something of the rows behind it."
-        if not summary.privacy
-        else f" The weights are differentially private: {summary.privacy}. Scores, cohorts and pictures are not."
-    )
+    noise = " There is no differential privacy: an update, and the model, may reveal something of the rows behind it."
+    if summary.privacy and training.plan.simulation:
+        noise += f" Noise was simulated, and counted as if it were secret: {summary.privacy}."
+    elif summary.privacy:
+        noise = f" The weights are differentially private: {summary.privacy}. Scores, cohorts and pictures are not."
     return [rows + noise]
 
 

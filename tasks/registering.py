@@ -51,9 +51,7 @@ class Registrar:
             version = self.versions.known(block)
             if version is not None:
                 return version
-            if block.before:
-                self.run.log_rounds([_numbers(interim) for interim in block.before])
-            self.run.log_metrics(*_numbers(block.last))
+            self.run.log_rounds([_numbers(one) for one in (*block.before, block.last)])
             return self.versions.write(block.last, journal.state_bytes(block.last.round), block.before)
         except TrackingError:
             self.versions.look_first()
@@ -62,7 +60,8 @@ class Registrar:
 
 def _numbers(committed: Committed) -> Numbers:
     record = committed.record
-    return Numbers(record["report"]["metrics"], committed.round, record["milliseconds"])
+    means = record.get("privacy", {}).get("means", "")
+    return Numbers(record["report"]["metrics"], committed.round, record["milliseconds"], means)
 
 
 @task(task_run_name="open_run {training.plan.name}", cache_policy=NO_CACHE, persist_result=False)

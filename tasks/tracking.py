@@ -18,7 +18,6 @@ import yaml
 
 from configs import environment
 from configs.plan import Plan
-from configs.privacy import meaning
 from federated.component import Metrics
 from federated.errors import InputError, RefusedError, TrackingError
 from tasks import embedded_mlflow
@@ -148,11 +147,12 @@ def patiently(act: Callable[[], Result], cancelled: threading.Event) -> Result:
 
 
 class Numbers(NamedTuple):
-    """What a round measured, and when, in milliseconds since 1970."""
+    """What a round measured, and when, in milliseconds since 1970; ``means`` is what its ε is one of."""
 
     metrics: Metrics
     round: int
     milliseconds: int
+    means: str = ""
 
 
 class TrackedRun:
@@ -167,12 +167,16 @@ class TrackedRun:
 
     def log_rounds(self, rounds: Sequence[Numbers]) -> None:
         """Numbers of several rounds, in as few requests as MLflow takes them."""
-        from mlflow.entities import Metric
+        from mlflow.entities import Metric, RunTag
 
-        points = [Metric(name, value, when, step) for metrics, step, when in rounds for name, value in metrics.items()]
+        points = [
+            Metric(name, value, one.milliseconds, one.round) for one in rounds for name, value in one.metrics.items()
+        ]
+        means = rounds[-1].means
+        tags = [RunTag("epsilon_means", means)] if means else []
         with storing(f"the metrics of round {rounds[-1].round}"):
             for at in range(0, len(points), _METRICS_A_BATCH):
-                self.client.log_batch(self.run_id, metrics=points[at : at + _METRICS_A_BATCH])
+                self.client.log_batch(self.run_id, metrics=points[at : at + _METRICS_A_BATCH], tags=tags)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Gives the run tags, or other values of those that it has."""
@@ -207,7 +211,6 @@ def open_run(plan: Plan, run_key: str, flow_run_id: str) -> TrackedRun:
         tags["simulation"] = "true"
     if plan.algorithm.unit is not None:
         tags["noise"] = "from the operating system" if plan.algorithm.secret else "from the seed: a simulation"
-        tags["epsilon_means"] = meaning(plan)
     with storing("a new run"):
         client = connect()
         experiment_id = _experiment(client, plan.name)

@@ -43,8 +43,8 @@ def sampling(releases: Iterable[Release]) -> Sampling:
 def unrecorded(release: Release, unit: Unit) -> Neighbours:
     """What holds of a release of which nobody has noted what it is counted with, as in ledgers of before.
 
-    Only noise of a server, or on records, was ever counted with sampling: there, units are added or removed.
+    Of clients, only noise of a server was ever counted with sampling: there, they are added or removed.
     """
-    if release.rate < 1:
-        return Neighbours(relation="add_or_remove_one", said=f"one {unit}, added or removed")
+    if release.rate < 1 and unit == "client":
+        return Neighbours(relation="add_or_remove_one", said="one client, added or removed")
     return Neighbours(relation="zero_out", said=f"what one {unit} sends, or zeros in its place")

@@ -27,9 +27,9 @@ def noised(*overrides: str) -> Plan:
 
 
 def test_an_epsilon_says_that_it_is_of_a_message_or_of_a_sum_and_that_nothing_was_sampled() -> None:
-    end = "or a zero update in its place; delta 1e-05; no sampling: who takes part is known"
-    assert meaning(noised(LOCAL)) == f"what one client sends in a round, {end}"
-    assert meaning(noised(SKELLAM)) == f"one client in a sum of at least 6, {end}"
+    end = "or zero updates in its place; delta 1e-05; no sampling: who takes part is known"
+    assert meaning(noised(LOCAL)) == f"all that one client sends, {end}"
+    assert meaning(noised(SKELLAM)) == f"one client in sums of at least 6, {end}"
     assert meaning(noised(LOCAL, "algorithm.select={kind: poisson, rate: 0.4}")) == meaning(noised(LOCAL))
 
 

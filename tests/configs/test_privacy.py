@@ -101,6 +101,7 @@ def test_an_epsilon_is_said_with_what_it_means() -> None:
         "epsilon 1.2346 (one client, added or removed; delta 1e-05; Poisson sampling at 0.5)"
     )
     assert meaning(noised("algorithm.select={kind: all}")).endswith("everybody takes part")
+    assert meaning(noised("simulation=true")).endswith("at 0.5; in a simulation, which protects nobody")
 
 
 def test_noise_needs_no_quorum_and_a_plan_without_it_has_the_digest_that_it_had() -> None:

@@ -53,8 +53,7 @@ def test_a_training_with_noise_on_every_message_pays_without_sampling_and_is_rep
     assert spent() == (SelfComposed(release, 2),)
     assert float(versions_of("wards")[-1].tags["epsilon"]) == pytest.approx(epsilon(spent(), 1e-5).best, rel=1e-5)
     assert versions_of("wards")[-1].tags["epsilon_means"] == (
-        "what one client sends in a round, or a zero update in its place; delta 1e-05; no sampling: who takes part is "
-        "known"
+        "all that one client sends, or zero updates in its place; delta 1e-05; no sampling: who takes part is known"
     )
     logged = client().get_run(summary.run_id).data.metrics
     assert not {"train_loss", "update_norm", "clipped"} & set(logged)

@@ -223,14 +223,14 @@ def test_a_training_goes_on_only_with_a_ledger_that_has_what_it_has_seen_of_it()
 def test_an_epsilon_of_several_kinds_of_noise_says_so_wherever_it_stands() -> None:
     sent = "{kind: local_gaussian, norm: 0.5, noise_multiplier: 4.0}"
     summary = train(noised("rounds=1", "algorithm.rule={kind: mean}", noise=sent))
-    assert summary.privacy.endswith("a zero update in its place; delta 1e-05; no sampling: who takes part is known)")
-    before = "what one client sends in a round, or a zero update in its place; no sampling"
+    assert summary.privacy.endswith("zero updates in its place; delta 1e-05; no sampling: who takes part is known)")
+    before = "all that one client sends, or zero updates in its place; no sampling"
     summary = train(noised("rounds=1"))
     means = (
         "one client, added or removed; delta 1e-05; Poisson sampling at 0.5; and of what was paid beside it: " + before
     )
     assert summary.privacy.endswith(f" ({means})")
-    assert versions_of("wards")[-1].tags["epsilon_means"] == means
+    assert versions_of("wards")[-1].tags["epsilon_means"] == run_of(summary).data.tags["epsilon_means"] == means
     said = ledger().statement().as_json()
     assert [line["relation"] for line in said["spent"]] == ["zero_out", "add_or_remove_one"]
     assert (said["relation"], said["sampling"]) == ("zero_out", "poisson")

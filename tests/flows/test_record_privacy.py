@@ -91,7 +91,9 @@ def test_every_client_pays_its_own_way_and_the_largest_epsilon_is_told(tmp_path:
     assert history(summary, "privacy_clients_left") == [3, 3, 3]
     assert "train_loss" not in run_of(summary).data.metrics
     tags = versions_of("sites")[-1].tags
-    assert tags["epsilon_means"] == "one record of a client, added or removed; delta 0.0001; Poisson batches of 8"
+    assert tags["epsilon_means"] == (
+        "one record of a client, or zero gradients in its place; delta 0.0001; Poisson batches of 8"
+    )
     assert tags["privacy_ledger"].count("entries to") == 3
     assert verify("sites/3", trusted_keys()).faults == []
     for version in (1, 2, 3):  # what the server made of what it got

@@ -25,7 +25,7 @@ def test_a_forecast_counts_by_the_plans_own_noise_and_without_sampling(home: Pat
     assert found["epsilon"]["rdp"] == pytest.approx(5.3777, abs=1e-4)
     assert (found["epsilon"]["pld"] is not None) == tight
     assert found["sampling_rate"] == 1.0
-    assert "a zero update in its place" in found["means"]
+    assert "zero updates in its place" in found["means"]
     assert (found["relation"], found["sampling"]) == ("zero_out", "none")
     assert asked(home, str(plan), "--set", noise, "--target-epsilon", "2")["noise_multiplier"] > 6.5
 
@@ -43,7 +43,7 @@ def test_a_ledger_names_the_noise(home: Path) -> None:
 def test_a_ledger_of_several_kinds_says_what_each_release_is_counted_with_and_what_all_of_them_are(home: Path) -> None:
     terms, path = Terms(population="wards", unit="client", delta=1e-5, budget=50), home / "privacy" / "wards.db"
     drawn = Neighbours(relation="add_or_remove_one", said="one client, added or removed")
-    sent = Neighbours(relation="zero_out", said="what one client sends in a round, or a zero update in its place")
+    sent = Neighbours(relation="zero_out", said="all that one client sends, or zero updates in its place")
     for number, (neighbours, release) in enumerate(
         [(drawn, Gaussian(noise_multiplier=1.0, sampling_rate=0.2)), (sent, Gaussian(noise_multiplier=4.0))]
     ):

@@ -152,7 +152,7 @@ def test_where_records_are_hidden_the_client_is_named_that_pays_most(home: Path)
     plan.write_text(RECORDS)
     lines = dict(line.split("  ", 1) for line in roundhouse(home, "privacy", str(plan)).stdout.splitlines())
     assert lines["population"].strip() == "silos/client-1, which pays most"
-    means = "one record of a client, added or removed; delta 0.0001; Poisson batches of 32"
+    means = "one record of a client, or zero gradients in its place; delta 0.0001; Poisson batches of 32"
     assert lines["epsilon is of"].strip() == means
     assert lines["steps a round"].strip() == "9, where it takes part in every round"
     assert lines["the plan's budget"].strip().startswith("2: it keeps it out after ")
@@ -180,7 +180,7 @@ def population(home: Path, clients: list[str]) -> None:
             ledger.reserve(Gaussian(noise_multiplier=4.0), "run", 1, times=place)
 
 
-RECORD = Neighbours(relation="add_or_remove_one", said="one record of a client, added or removed")
+RECORD = Neighbours(relation="zero_out", said="one record of a client, or zero gradients in its place")
 
 
 def test_a_population_that_pays_by_record_is_a_table_of_its_clients_the_largest_epsilon_first(home: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_population_that_pays_by_record_is_a_table_of_its_clients_the_largest_
     each = [epsilon([SelfComposed(Gaussian(noise_multiplier=4.0), times)], 1e-5).best for times in (2, 1)]
     assert done.stdout.splitlines() == [
         "population              sites: 3 clients, each pays for its own records",
-        "neighbours differ in    one record of a client, added or removed; no sampling",
+        "neighbours differ in    one record of a client, or zero gradients in its place; no sampling",
         f"epsilon                 {each[0]:.4f} of 50, delta 1e-05: west coast",
         f"epsilon                 {each[1]:.4f} of 50, delta 1e-05: south",
         "epsilon                 0.0000 of 50, delta 1e-05: north",

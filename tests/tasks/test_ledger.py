@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from federated.errors import InputError
 from federated.privacy.accounting import SelfComposed, epsilon
 from federated.privacy.neighbours import Neighbours
-from federated.privacy.releases import Gaussian
+from federated.privacy.releases import Gaussian, Unit
 from tasks import balance, signed_log
 from tasks.ledger import BudgetExceeded, Grant, PrivacyLedger, Terms
 from tasks.signed_log import LedgerError
@@ -173,16 +173,22 @@ def test_a_budget_that_is_met_says_what_its_epsilon_is_of(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("release", "relation", "sampling"), [(ONE, "add_or_remove_one", "poisson"), (ALWAYS, "zero_out", "none")]
+    ("unit", "release", "relation", "sampling"),
+    [
+        ("client", ONE, "add_or_remove_one", "poisson"),
+        ("client", ALWAYS, "zero_out", "none"),
+        ("record", ONE, "zero_out", "poisson"),
+    ],
 )
 def test_what_an_older_ledger_does_not_say_is_what_holds_in_any_case(
-    path: Path, release: Gaussian, relation: str, sampling: str
+    path: Path, unit: Unit, release: Gaussian, relation: str, sampling: str
 ) -> None:
-    ledger = opened(path)
+    terms = TERMS.model_copy(update={"unit": unit})
+    ledger = opened(path, terms)
     with ledger._transaction() as database:
         said = {"what": "reserved", "release": release.model_dump(), "times": 2}
         ledger._append(database, said | {"run": "old", "round": 1, "attempt": 1})
-    found = opened(path).statement().as_json()
+    found = opened(path, terms).statement().as_json()
     assert (found["relation"], found["sampling"]) == (relation, sampling)
     assert found["spent"][0]["times"] == 2
 

@@ -147,9 +147,9 @@ class AlwaysRight(FakeEngine):
         return {"loss": np.zeros(len(data)), "accuracy": np.ones(len(data))}
 
 
-def card_of(federation: Federation, privacy: str = "") -> str:
+def card_of(federation: Federation, privacy: str = "", *overrides: str) -> str:
     """The card of two rounds with these parties."""
-    plan = load_plan("linear-regression" if federation.labels is None else "quickstart")
+    plan = load_plan("linear-regression" if federation.labels is None else "quickstart", overrides)
     engine = FakeEngine() if federation.labels is None else AlwaysRight()
     cohort = tuple(Contribution(name, "0" * 64, 1.0) for name in federation.clients)
     last = RoundReport(2, cohort, (), {"loss": 1.0, "seconds_round": 0.1}, (0.0,) * 5, {})
@@ -190,6 +190,12 @@ def test_privacy_that_was_spent_is_said_in_place_of_its_absence() -> None:
     card = card_of(line_federation(clients=3), "epsilon 3.1416 (one client)")
     assert "The weights are differentially private: epsilon 3.1416 (one client). Scores, cohorts" in card
     assert "no differential privacy" not in card
+
+
+def test_a_simulation_is_not_said_to_be_private() -> None:
+    card = card_of(line_federation(clients=3), "epsilon 3.1416 (one client)", "simulation=true")
+    assert "There is no differential privacy" in card
+    assert "Noise was simulated, and counted as if it were secret: epsilon 3.1416 (one client)." in card
 
 
 @pytest.mark.parametrize("clients", [3, 50, 1000])

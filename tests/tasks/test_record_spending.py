@@ -73,8 +73,9 @@ def test_a_client_that_cannot_pay_stays_out_and_the_others_pay(home: Path, clien
     assert wards.paid() == list(NAMES[1:])
     spent = paying.commit()
     assert spent.metrics["privacy_clients_left"] == 2
-    assert (spent.said["relation"], spent.said["sampling"]) == ("add_or_remove_one", "poisson")
-    assert spent.said["means"] == "one record of a client, added or removed; delta 1e-05; Poisson batches of 8"
+    assert (spent.said["relation"], spent.said["sampling"]) == ("zero_out", "poisson")
+    means = "one record of a client, or zero gradients in its place; delta 1e-05; Poisson batches of 8"
+    assert spent.said["means"] == means + "; in a simulation, which protects nobody"
 
 
 def test_nobody_pays_for_a_round_that_too_few_can_pay_for(home: Path, clients: dict[str, Client]) -> None:
