@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Sequence
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,6 +18,8 @@ from tasks.holdings_figure import who_holds_what
 from tasks.training import RoundReport
 
 Rows = NDArray[np.float32]
+
+_TITLE_WIDTH = 90  # characters that a picture has room for
 
 
 def draw(
@@ -77,7 +80,7 @@ def epsilon_by_round(reports: Sequence[RoundReport], means: str, budget: float |
         axes.axhline(budget, color="black", linestyle="--", linewidth=1, label="budget")
     axes.set_ylim(bottom=0)
     _decorate(axes, "round", "epsilon")
-    figure.suptitle(f"Privacy by round\n{means}", fontsize="medium")
+    figure.suptitle(f"Privacy by round\n{fill(means, _TITLE_WIDTH)}", fontsize="medium")
     return _png(figure)
 
 
