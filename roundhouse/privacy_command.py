@@ -132,6 +132,8 @@ def _of_plan(found: Forecast) -> Iterator[tuple[str, str]]:
     yield "rounds", f"{found.answer.rounds:,}"
     if found.unit == "record":
         yield "steps a round", f"{found.payer.times:,}, where it takes part in every round"
+    if found.exceeded:
+        yield "the budget asked for", f"{found.asked:g}: more than that is spent already"
     if found.within < found.answer.rounds:
         ends = "ends the training" if found.unit == "client" else "keeps it out"
         yield "the plan's budget", f"{found.budget:g}: it {ends} after {found.within:,} rounds"

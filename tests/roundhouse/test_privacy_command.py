@@ -134,6 +134,22 @@ def test_what_a_population_has_spent_counts_in_a_plans_forecast(home: Path) -> N
     assert asked(home, str(plan), "--set", "rounds=10", "--set", "simulation=true")["spent_before"] == 0
 
 
+def test_a_budget_that_is_exceeded_already_is_said_so(home: Path) -> None:
+    plan, terms = home / "wards.yaml", Terms(population="wards", unit="client", delta=1e-5, budget=6.0)
+    plan.write_text(PLAN)
+    ledger = PrivacyLedger(home / "privacy" / "wards.db", terms, signer())
+    ledger.reserve(Gaussian(noise_multiplier=1.0, sampling_rate=0.25), "yesterday", 1, times=4)
+    spent = epsilon([SelfComposed(Gaussian(noise_multiplier=1.0, sampling_rate=0.25), 4)], 1e-5).best
+    exceeded, just_enough = (
+        roundhouse(home, "privacy", str(plan), "--budget", str(budget)).stdout.splitlines() for budget in (2, spent)
+    )
+    assert exceeded[-2:] == [
+        "rounds                  0",
+        "the budget asked for    2: more than that is spent already",
+    ]
+    assert just_enough[-1] == "rounds                  0"
+
+
 RECORDS = """
 name: silos
 data: {kind: digits}
