@@ -70,10 +70,6 @@ def test_no_noise_is_no_privacy(tmp_path: Path) -> None:
             "error: give --noise-multiplier and --rounds for epsilon, --rounds and --target-epsilon for the noise, or ",
         ),
         (("--noise-multiplier", "1", "--rounds", "2", "--budget", "3"), "error: give --noise-multiplier and --rounds"),
-        (
-            ("--noise-multiplier", "1", "--rounds", "2", "--delta", "0"),
-            "error: --delta: expected a number above 0, got 0",
-        ),
         (("wards", "--rounds", "3"), "error: --rounds: is no question to a ledger"),
         (("quickstart", "--delta", "0.1"), "error: --delta: the plan says it; change that by --set"),
         (("quickstart",), "error: quickstart: nothing in the plan adds noise, so there is no privacy to count"),
@@ -87,6 +83,36 @@ def test_what_cannot_be_answered_is_one_line(tmp_path: Path, arguments: tuple[st
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(said)
     assert len(done.stderr.splitlines()) == 1
+
+
+ABOVE_ZERO = "a number above 0"
+WRONG = {
+    "--sampling-rate": ("a number above 0, at most 1", ("0", "1.5", "nan", "often")),
+    "--noise-multiplier": ("a number from 0 to a million", ("nan", "inf", "-1", "1e300", "much")),
+    "--rounds": ("a whole number from 1 to a billion", ("0", "1.5", "nan", "9" * 20, "9" * 400)),
+    "--delta": ("a number above 0, below 1", ("0", "1", "nan")),
+    "--target-epsilon": (ABOVE_ZERO, ("0", "-1", "nan", "inf")),
+    "--budget": (ABOVE_ZERO, ("0", "-1", "nan", "inf")),
+}
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "wanted"),
+    [(option, text, wanted) for option, (wanted, texts) in WRONG.items() for text in texts],
+)
+def test_a_number_that_an_option_does_not_take_is_one_line(tmp_path: Path, option: str, text: str, wanted: str) -> None:
+    done = roundhouse(tmp_path, "privacy", f"{option}={text}")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {option}: expected {wanted}, got {text}\n")
+
+
+@pytest.mark.parametrize("option", ["--target-epsilon", "--budget"])
+def test_a_limit_that_is_no_number_is_refused_for_a_plan_too(tmp_path: Path, option: str) -> None:
+    done = roundhouse(tmp_path, "privacy", "private-digits", option, "0")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        2,
+        "",
+        f"error: {option}: expected a number above 0, got 0\n",
+    )
 
 
 PLAN = """
