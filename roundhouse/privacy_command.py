@@ -128,7 +128,7 @@ def _described(found: Forecast | Answer | Statement | Statements) -> Iterator[tu
     if isinstance(found, Forecast):
         yield from _of_plan(found)
     elif isinstance(found, Answer):
-        yield from _of_rounds(found, "unit")
+        yield from _of_rounds(found)
     elif isinstance(found, Statements):
         yield from of_population(found)
     else:
@@ -152,10 +152,13 @@ def _of_plan(found: Forecast) -> Iterator[tuple[str, str]]:
         yield "the plan's budget", f"{found.budget:g}: it {ends} after {found.within:,} rounds"
 
 
-def _of_rounds(found: Answer, unit: str) -> Iterator[tuple[str, str]]:
+def _of_rounds(found: Answer) -> Iterator[tuple[str, str]]:
+    from federated.privacy.calculator import NEIGHBOURS
+
+    drawn = "every unit, no sampling" if found.sampling == "none" else "each unit by itself (Poisson)"
     yield "epsilon", said(found.epsilon)
     yield "delta", f"{found.delta:g}"
     yield "noise multiplier", f"{found.noise_multiplier:g}"
-    yield "sampling rate", f"{found.sampling_rate:g}, each {unit} by itself (Poisson)"
+    yield "sampling rate", f"{found.sampling_rate:g}, {drawn}"
     yield "rounds", f"{found.rounds:,}"
-    yield "neighbours differ in", f"one {unit}, added or removed"
+    yield "neighbours differ in", NEIGHBOURS

@@ -35,6 +35,7 @@ def test_without_a_plan_it_is_a_calculator(tmp_path: Path) -> None:
         "rounds": 1000,
         "relation": "add_or_remove_one",
         "sampling": "poisson",
+        "means": "one unit, added or removed; delta 1e-05; Poisson sampling at 0.01",
     }
     assert list(tmp_path.iterdir()) == []
 
@@ -51,10 +52,20 @@ def test_an_epsilon_is_printed_with_what_it_means(tmp_path: Path) -> None:
         "epsilon                 4.3772 (by Rényi divergences 4.7285)",
         "delta                   1e-05",
         "noise multiplier        1",
-        "sampling rate           1, each unit by itself (Poisson)",
+        "sampling rate           1, every unit, no sampling",
         "rounds                  1",
         "neighbours differ in    one unit, added or removed",
     ]
+
+
+def test_the_calculator_says_of_sampling_what_a_ledger_says_of_the_same_release(home: Path) -> None:
+    ledger = PrivacyLedger(
+        home / "privacy" / "wards.db", Terms(population="wards", unit="client", delta=1e-5), signer()
+    )
+    ledger.reserve(Gaussian(noise_multiplier=1.0), "run", 1)
+    found = asked(home, "--noise-multiplier", "1", "--rounds", "1")
+    assert found["sampling"] == asked(home, "wards")["sampling"] == "none"
+    assert found["means"] == "one unit, added or removed; delta 1e-05; no sampling"
 
 
 def test_no_noise_is_no_privacy(tmp_path: Path) -> None:
