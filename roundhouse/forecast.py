@@ -69,7 +69,7 @@ class Forecast(NamedTuple):
     """What rounds cost whom they cost most, after what that has spent; ``within`` of them the plan's budget pays for.
 
     Where records are hidden, each client pays, in every round that it takes part in: here, in all of them. ``means``
-    is what ε is one of, ``balance`` all that it is of.
+    is what ε is one of, ``balance`` all that it is of; ``asked`` is the budget whose rounds were asked for, if any.
     """
 
     answer: Answer
@@ -77,6 +77,7 @@ class Forecast(NamedTuple):
     balance: Balance
     within: int
     means: str
+    asked: float | None = None
 
     @property
     def unit(self) -> Unit:
@@ -87,6 +88,11 @@ class Forecast(NamedTuple):
     def budget(self) -> float | None:
         """The plan's."""
         return self.balance.terms.budget
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether more is spent already than the budget that was asked about."""
+        return self.asked is not None and self.answer.epsilon.best > self.asked
 
     def as_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -120,7 +126,7 @@ def forecast(plan: Plan, target: float | None, budget: float | None) -> Forecast
         within = _rounds(worst, privacy.budget, privacy.delta)
     balance = worst.balance(Terms(unit=unit, **privacy.model_dump()), rounds)
     answer = Answer(cost, privacy.delta, worst.release.rate, worst.release.noise_multiplier, rounds)
-    return Forecast(answer, worst, balance, within, meaning(plan) + balance.beside(worst.counted))
+    return Forecast(answer, worst, balance, within, meaning(plan) + balance.beside(worst.counted), budget)
 
 
 def _payers(plan: Plan, privacy: Privacy) -> Iterator[Payer]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,6 +9,7 @@ from urllib.parse import quote, unquote
 
 from configs import environment
 from federated.errors import InputError
+from roundhouse.number_options import ABOVE_ZERO, number
 
 if TYPE_CHECKING:
     from federated.privacy.accounting import Epsilon
@@ -94,15 +94,8 @@ def _limited(found: Statement) -> str:
 
 
 def _limit(text: str) -> float | None:
-    if text == "none":
-        return None
-    try:
-        limit = float(text)
-    except ValueError:
-        limit = math.nan
-    if not 0 < limit < math.inf:
-        raise InputError(f"--set-budget: expected a number above 0, or none for no limit, got {text}")
-    return limit
+    wanted = ABOVE_ZERO._replace(said=f"{ABOVE_ZERO.said}, or none for no limit")
+    return None if text == "none" else number("--set-budget", text, wanted)
 
 
 def _is_population(path: Path) -> bool:

@@ -14,6 +14,7 @@ from configs.plan import Plan
 from federated.errors import InputError
 from roundhouse.command import DebugOption, JsonOption, SetOption, command
 from roundhouse.ledger_command import Statements, of_ledger, of_population, place_of, said, stated
+from roundhouse.number_options import ABOVE_ZERO, Wanted, number
 
 if TYPE_CHECKING:
     from federated.privacy.calculator import Answer
@@ -23,6 +24,18 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 _DELTA = 1e-5
+_WANTED = {
+    "--sampling-rate": Wanted("a number above 0, at most 1", lambda found: 0 < found <= 1),
+    "--noise-multiplier": Wanted("a number from 0 to a million", lambda found: 0 <= found <= 1e6),
+    "--rounds": Wanted("a whole number from 1 to a billion", lambda found: 1 <= found <= 1e9, int),
+    "--delta": Wanted("a number above 0, below 1", lambda found: 0 < found < 1),
+    "--target-epsilon": ABOVE_ZERO,
+    "--budget": ABOVE_ZERO,
+}
+
+
+def _number_option(help: str) -> Any:
+    return typer.Option(metavar="NUMBER", help=help)
 
 
 @app.command()
@@ -31,12 +44,12 @@ def privacy(
         str, typer.Argument(metavar="[PLAN|LEDGER]", help="A plan; or a population's name, or its ledger's path.")
     ] = "",
     overrides: SetOption = [],  # noqa: B006 - Typer reads it, nobody changes it
-    sampling_rate: Annotated[float | None, typer.Option(min=0, max=1, help="Probability of each unit; 1.")] = None,
-    noise_multiplier: Annotated[float | None, typer.Option(min=0, help="Noise over clip norm.")] = None,
-    rounds: Annotated[int | None, typer.Option(min=1, help="How many.")] = None,
-    delta: Annotated[float | None, typer.Option(min=0, max=1, help="Of (epsilon, delta); 1e-5.")] = None,
-    target_epsilon: Annotated[float | None, typer.Option(min=0, help="Asks for the noise.")] = None,
-    budget: Annotated[float | None, typer.Option(min=0, help="A limit to epsilon: asks for the rounds.")] = None,
+    sampling_rate: Annotated[str | None, _number_option("Probability of each unit, above 0; 1.")] = None,
+    noise_multiplier: Annotated[str | None, _number_option("Noise over clip norm.")] = None,
+    rounds: Annotated[str | None, _number_option("How many.")] = None,
+    delta: Annotated[str | None, _number_option("Of (epsilon, delta), between 0 and 1; 1e-5.")] = None,
+    target_epsilon: Annotated[str | None, _number_option("Asks for the noise.")] = None,
+    budget: Annotated[str | None, _number_option("A limit to epsilon: asks for the rounds.")] = None,
     set_budget: Annotated[
         str | None, typer.Option(metavar="EPSILON|none", help="Gives a ledger another budget, on record.")
     ] = None,
@@ -45,20 +58,22 @@ def privacy(
 ) -> None:
     """Says what a plan would cost, or what a ledger has counted; without either it is a calculator."""
     with command(debug) as streams:
-        mechanism = {
-            "--sampling-rate": sampling_rate,
-            "--noise-multiplier": noise_multiplier,
-            "--rounds": rounds,
-            "--delta": delta,
-        }
-        limits = {"--target-epsilon": target_epsilon, "--budget": budget}
+        mechanism = _numbers(
+            {
+                "--sampling-rate": sampling_rate,
+                "--noise-multiplier": noise_multiplier,
+                "--rounds": rounds,
+                "--delta": delta,
+            }
+        )
+        limits = _numbers({"--target-epsilon": target_epsilon, "--budget": budget})
         found: Forecast | Statement | Statements | Answer
         if not subject:
             _refuse({"--set-budget": set_budget, "--set": overrides or None}, "is for a plan or a ledger; name it")
             found = _answer(mechanism, limits)
         elif _is_plan(subject):
             _refuse(mechanism | {"--set-budget": set_budget}, "the plan says it; change that by --set")
-            found = _forecast(load_plan(subject, overrides), target_epsilon, budget)
+            found = _forecast(load_plan(subject, overrides), limits["--target-epsilon"], limits["--budget"])
         else:
             _refuse(mechanism | limits | {"--set": overrides or None}, "is no question to a ledger")
             found = stated(subject, set_budget)
@@ -67,6 +82,10 @@ def privacy(
             return
         for label, value in _described(found):
             streams.out.print(f"{label:24}{value}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _numbers(typed: Mapping[str, str | None]) -> dict[str, Any]:
+    return {name: None if text is None else number(name, text, _WANTED[name]) for name, text in typed.items()}
 
 
 def _refuse(options: Mapping[str, Any], why: str) -> None:
@@ -85,15 +104,9 @@ def _is_plan(subject: str) -> bool:
 def _answer(mechanism: dict[str, Any], limits: dict[str, Any]) -> Answer:
     from federated.privacy.calculator import answer
 
-    given = {"--sampling-rate": 1.0, "--delta": _DELTA} | {
-        name: value for name, value in mechanism.items() if value is not None
-    }
-    for name in ("--sampling-rate", "--delta"):
-        if given[name] == 0:
-            raise InputError(f"{name}: expected a number above 0, got 0")
     return answer(
-        given["--sampling-rate"],
-        given["--delta"],
+        mechanism["--sampling-rate"] or 1.0,
+        mechanism["--delta"] or _DELTA,
         mechanism["--noise-multiplier"],
         mechanism["--rounds"],
         limits["--target-epsilon"],
@@ -115,7 +128,7 @@ def _described(found: Forecast | Answer | Statement | Statements) -> Iterator[tu
     if isinstance(found, Forecast):
         yield from _of_plan(found)
     elif isinstance(found, Answer):
-        yield from _of_rounds(found, "unit")
+        yield from _of_rounds(found)
     elif isinstance(found, Statements):
         yield from of_population(found)
     else:
@@ -132,15 +145,20 @@ def _of_plan(found: Forecast) -> Iterator[tuple[str, str]]:
     yield "rounds", f"{found.answer.rounds:,}"
     if found.unit == "record":
         yield "steps a round", f"{found.payer.times:,}, where it takes part in every round"
+    if found.exceeded:
+        yield "the budget asked for", f"{found.asked:g}: more than that is spent already"
     if found.within < found.answer.rounds:
         ends = "ends the training" if found.unit == "client" else "keeps it out"
         yield "the plan's budget", f"{found.budget:g}: it {ends} after {found.within:,} rounds"
 
 
-def _of_rounds(found: Answer, unit: str) -> Iterator[tuple[str, str]]:
+def _of_rounds(found: Answer) -> Iterator[tuple[str, str]]:
+    from federated.privacy.calculator import NEIGHBOURS
+
+    drawn = "every unit, no sampling" if found.sampling == "none" else "each unit by itself (Poisson)"
     yield "epsilon", said(found.epsilon)
     yield "delta", f"{found.delta:g}"
     yield "noise multiplier", f"{found.noise_multiplier:g}"
-    yield "sampling rate", f"{found.sampling_rate:g}, each {unit} by itself (Poisson)"
+    yield "sampling rate", f"{found.sampling_rate:g}, {drawn}"
     yield "rounds", f"{found.rounds:,}"
-    yield "neighbours differ in", f"one {unit}, added or removed"
+    yield "neighbours differ in", NEIGHBOURS

@@ -123,12 +123,12 @@ class Balance(NamedTuple):
         after = self.after(SelfComposed(release, times))
         return Outlook(self.coarse(), after, None if left is None else left // times)
 
-    def exceeded(self, more: Line) -> str:
-        """That so much more is not within the budget."""
+    def exceeded(self, more: Line, buys: str) -> str:
+        """That so much more, which ``buys`` something, is not within the budget."""
         terms, release = self.terms, more.counted.release
         after = self._replace(lines=(*self.lines, more))
         return (
-            f"privacy budget of {terms.population}: epsilon {self.coarse():.4g} is spent, the next round would make it "
+            f"privacy budget of {terms.population}: epsilon {self.coarse():.4g} is spent, {buys} would make it "
             f"{self.after(SelfComposed(release, more.times)):.4g}, more than {terms.budget:g} "
             f"(unit {terms.unit}, delta {terms.delta:g}; {after.said})"
         )

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from configs import environment
 from federated.component import Metrics
-from federated.errors import InputError
+from federated.errors import InputError, TrainingError
 from federated.rounds import Memories, ServerState, initial_state
 from federated.selectors import Selection
 from federated.stopping import StopReason
@@ -83,8 +83,14 @@ class Course:
         self._record(self._journal.commit, _Held(self.state, self._now() | {"start": start and start.version}, {}))
 
     def go_on(self, training: Training, accepted: list[str]) -> None:
-        """Takes up the state after the last round that is whole."""
+        """Takes up the state after the last round that is whole.
+
+        Raises:
+            TrainingError: none is; or a later one was recorded, with noise that cannot be drawn again.
+        """
         self.state = self._journal.resume(self.state)
+        if training.plan.algorithm.secret:
+            _require_latest(self._journal, self.state.round)
         self.memories = self._journal.memories(self.state.round)
         start, *rounds = self._journal.committed
         self.reports = [_report(done) for done in rounds]
@@ -188,6 +194,15 @@ class Course:
         return self._latest
 
 
+def _require_latest(journal: Journal, round: int) -> None:
+    """Before anything is paid: computed again with other noise, a later round would not come to what is recorded."""
+    if round < journal.last:
+        raise TrainingError(
+            f"run key {journal.run_key}: round {journal.last} is recorded, and its noise cannot be drawn again, but of "
+            f"what it left {'; '.join(journal.damaged)}: restore that from a back-up, or take another key"
+        )
+
+
 def _report(of: Committed) -> RoundReport:
     """As a round's record has it."""
     means = of.record.get("privacy", {}).get("means", "")
@@ -221,7 +236,8 @@ def begin_or_go_on(training: Training, journal: Journal, accept_change: bool, st
     Raises:
         PlanError: the plan, the code or the data have changed, and ``accept_change`` is false.
         BudgetExceeded: there is no privacy left for the first round.
-        TrainingError: no checkpoint is whole; or a privacy ledger is not what the training has seen of it.
+        TrainingError: no checkpoint is whole, or none of the last round, whose noise cannot be drawn again; or a
+            privacy ledger is not what the training has seen of it.
         TrackingError: the store cannot be reached.
     """
     identity = identify_training(training.plan, training.federation, journal.signer)

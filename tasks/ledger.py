@@ -119,8 +119,10 @@ class PrivacyLedger(SignedLog):
         now = self.balance()
         return now._replace(lines=(*now.lines, Line(self.counted(release), times))).epsilon()
 
-    def reserve(self, release: Release, run: str, round: int, attempt: int = 1, times: int = 1) -> Grant:
-        """Pays for a release, or so many of them, before any is made.
+    def reserve(
+        self, release: Release, run: str, round: int, attempt: int = 1, times: int = 1, *, buys: str = "the next round"
+    ) -> Grant:
+        """Pays for a release, or so many of them, before any is made; a refusal says what that ``buys``.
 
         Raises:
             BudgetExceeded: it would cost more than is left.
@@ -133,7 +135,7 @@ class PrivacyLedger(SignedLog):
                 raise LedgerError(f"{self._path}: attempt {attempt} of round {round} of {run} is paid for already")
             now = self._balance()
             if not now.fits(SelfComposed(release, times)):
-                raise BudgetExceeded(now.exceeded(more))
+                raise BudgetExceeded(now.exceeded(more, buys))
             what = {"what": "reserved", "release": release.model_dump(), "times": times}
             what["neighbours"] = more.counted.neighbours.model_dump()
             self._append(database, what | {"run": run, "round": round, "attempt": attempt})

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Any, NamedTuple
 
 from configs.plan import Plan
@@ -65,17 +66,16 @@ class RecordSpending:
         self._outlook: Future[_Worst] | None = None
 
     def enter(self, round: int) -> None:
-        """Looks whether anybody can pay for a round.
+        """Looks whether as many clients as a round needs can pay for it: with fewer, none is made any more.
 
         Raises:
-            BudgetExceeded: nobody can.
+            BudgetExceeded: they cannot.
         """
-        for name in self._clients:
-            if name not in self._done:
-                if self._can_pay(name, round):
-                    return
-                self._done.add(name)
-        raise BudgetExceeded(f"privacy budget: no client can pay for round {round} ({meaning(self._plan)})")
+        needed = max(1, self._plan.needed)
+        able = len(list(islice(self._able(round), needed)))
+        if able < needed:
+            who = f"{able} of {needed} clients that are needed" if able else "no client"
+            raise BudgetExceeded(f"privacy budget: {who} can pay for round {round} ({meaning(self._plan)})")
 
     def admit(self, round: int, selection: Selection) -> Selection:
         """The selection without those who cannot pay. All others have paid; or nobody, where they are too few."""
@@ -97,6 +97,15 @@ class RecordSpending:
                 paid.ledger.commit(paid.grant, paid.more.release)
         left = {"privacy_clients_left": float(len(self._clients) - len(self._done))}
         return Spent(numbers_of(worst.outlook) | left, self._said(worst))
+
+    def _able(self, round: int) -> Iterator[str]:
+        """Who can pay for a round. As many are asked as the caller takes: each is counted for."""
+        for name in self._clients:
+            if name not in self._done:
+                if self._can_pay(name, round):
+                    yield name
+                else:
+                    self._done.add(name)
 
     def _can_pay(self, name: str, round: int) -> bool:
         return self._has_paid(name, round) or self._ledger(name).fits(self._cost(name, round))

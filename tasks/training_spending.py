@@ -62,4 +62,5 @@ class TrainingSpending:
         return self._reserve(round, 1 if begun or not paid else 0)
 
     def _reserve(self, round: int, times: int) -> Grant:
-        return self._ledger.reserve(self._release, self._run, round, self._ledger.attempts(self._run, round) + 1, times)
+        attempt, buys = self._ledger.attempts(self._run, round) + 1, "a whole training" if times else "the next round"
+        return self._ledger.reserve(self._release, self._run, round, attempt, times, buys=buys)

@@ -7,7 +7,10 @@ from typing import Any, NamedTuple
 
 from federated.errors import InputError
 from federated.privacy.accounting import RELATION, Epsilon, SelfComposed, affordable, calibrated, epsilon
+from federated.privacy.neighbours import Sampling, sampling
 from federated.privacy.releases import Gaussian
+
+NEIGHBOURS = "one unit, added or removed"
 
 _ASK = (
     "give --noise-multiplier and --rounds for epsilon, --rounds and --target-epsilon for the noise, "
@@ -16,7 +19,7 @@ _ASK = (
 
 
 class Answer(NamedTuple):
-    """``rounds`` of Gaussian noise on Poisson draws, and what they cost, after what was spent before."""
+    """``rounds`` of Gaussian noise, of Poisson draws below a rate of 1, and their cost after what was spent before."""
 
     epsilon: Epsilon
     delta: float
@@ -24,9 +27,21 @@ class Answer(NamedTuple):
     noise_multiplier: float
     rounds: int
 
+    @property
+    def sampling(self) -> Sampling:
+        """What ε assumes of who takes part, as a ledger says it."""
+        return sampling([Gaussian(noise_multiplier=self.noise_multiplier, sampling_rate=self.sampling_rate)])
+
+    @property
+    def means(self) -> str:
+        """What ε is one of; of what, client or record, only who asks knows."""
+        rate = "no sampling" if self.sampling == "none" else f"Poisson sampling at {self.sampling_rate:g}"
+        return f"{NEIGHBOURS}; delta {self.delta:g}; {rate}"
+
     def as_json(self) -> dict[str, Any]:
         """As plain values."""
-        return self._asdict() | {"epsilon": self.epsilon.as_json(), "relation": RELATION, "sampling": "poisson"}
+        assumed = {"relation": RELATION, "sampling": self.sampling, "means": self.means}
+        return self._asdict() | {"epsilon": self.epsilon.as_json()} | assumed
 
 
 def answer(

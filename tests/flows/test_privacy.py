@@ -24,6 +24,7 @@ from tasks.signed_log import LedgerError
 from tasks.signing import signer, trusted_keys
 from tasks.summary import Summary
 from tasks.verifying import verify
+from tasks.versions import STATE
 from tasks.watching import watched_by
 from tests.flows.test_train import Interrupter, client, run_of, small_plan, versions_of
 from tests.tasks.test_stored import stored_file
@@ -200,6 +201,45 @@ def test_a_training_with_secret_noise_goes_on_after_ctrl_c_and_is_replayed_from_
     assert not found._replace(noise=0.1 * multiplier).agrees
     assert not found._replace(noise=2.0 * multiplier).agrees
     assert found._replace(claimed=Span(0.0, 9.0)).agrees
+
+
+CORRELATED = "{kind: correlated_gaussian, norm: 0.5, noise_multiplier: 4, rounds: 4, participations: 4}"
+
+
+@pytest.mark.parametrize("noise", [SECRET, CORRELATED], ids=["fixed", "correlated"])
+def test_a_training_that_cannot_come_to_its_last_round_again_pays_for_nothing_more(noise: str) -> None:
+    plan = noised("rounds=4", noise=noise)
+    with watched_by(Interrupter()):
+        train(plan, run_key="night", return_state=True)
+    state, copy = lost(2)
+    kept, entries = state.read_bytes(), ledger().statement().entries
+    for path in (state, copy):
+        path.unlink()
+    for _ in range(2):
+        with pytest.raises(
+            TrainingError,
+            match=r"^run key night: round 2 is recorded, and its noise cannot be drawn again, but of what it left "
+            r"\S+states/000002-\S+ is missing: restore that from a back-up, or take another key$",
+        ):
+            train(plan, run_key="night")
+    assert ledger().statement().entries == entries
+    state.write_bytes(kept)
+    assert train(plan, run_key="night").rounds == 4
+
+
+def test_noise_that_a_seed_repeats_is_drawn_again_where_a_state_is_lost() -> None:
+    plan = simulated("rounds=4")
+    with watched_by(Interrupter()):
+        train(plan, run_key="night", return_state=True)
+    for path in lost(2):
+        path.unlink()
+    assert train(plan, run_key="night").weights_sha256 == train(plan, run_key="morning").weights_sha256
+
+
+def lost(round: int) -> tuple[Path, Path]:
+    """The state after a round, and MLflow's copy of it."""
+    (state,) = (Path(environment.checkpoints()) / "wards" / "night" / "states").glob(f"{round:06d}-*")
+    return state, stored_file(str(round), STATE, "wards")
 
 
 def test_a_training_goes_on_only_with_a_ledger_that_has_what_it_has_seen_of_it() -> None:

@@ -122,6 +122,29 @@ def test_a_client_that_cannot_pay_stays_out_and_the_training_ends_when_nobody_ca
     assert len(versions_of("sites")) == len(cohorts)
 
 
+def test_a_training_ends_when_fewer_clients_can_pay_than_a_round_needs_and_another_does_not_begin(
+    tmp_path: Path,
+) -> None:
+    once, twice = (cost(plan_of(tmp_path), "west coast", rounds) for rounds in (1, 2))
+    plan = plan_of(tmp_path, "rounds=12", "quorum=3", budget=(once + twice) / 2)
+    summary = train(plan)
+    assert (summary.stop_reason, summary.rounds) == ("privacy budget", 1)
+    assert [version.tags["cohort"] for version in versions_of("sites")] == ["north,south,west coast"]
+    assert summary.model_version == "1"
+    with pytest.raises(BudgetExceeded, match=r"^privacy budget: 2 of 3 clients that are needed can pay for round 1 "):
+        train(plan, run_key="again")
+    assert len(versions_of("sites")) == 1
+
+
+def test_a_training_that_goes_on_and_can_pay_for_nothing_more_ends_cleanly(tmp_path: Path) -> None:
+    twice, thrice = (cost(plan_of(tmp_path), "west coast", rounds) for rounds in (2, 3))
+    plan = plan_of(tmp_path, "rounds=12", "quorum=3", budget=(twice + thrice) / 2)
+    with watched_by(Interrupter()):
+        train(plan, run_key="night", return_state=True)
+    summary = train(plan, run_key="night")
+    assert (summary.stop_reason, summary.rounds) == ("privacy budget", 2)
+
+
 def test_a_round_that_broke_off_is_paid_for_again_unless_a_seed_repeats_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,7 @@ def test_without_a_plan_it_is_a_calculator(tmp_path: Path) -> None:
         "rounds": 1000,
         "relation": "add_or_remove_one",
         "sampling": "poisson",
+        "means": "one unit, added or removed; delta 1e-05; Poisson sampling at 0.01",
     }
     assert list(tmp_path.iterdir()) == []
 
@@ -51,10 +52,20 @@ def test_an_epsilon_is_printed_with_what_it_means(tmp_path: Path) -> None:
         "epsilon                 4.3772 (by Rényi divergences 4.7285)",
         "delta                   1e-05",
         "noise multiplier        1",
-        "sampling rate           1, each unit by itself (Poisson)",
+        "sampling rate           1, every unit, no sampling",
         "rounds                  1",
         "neighbours differ in    one unit, added or removed",
     ]
+
+
+def test_the_calculator_says_of_sampling_what_a_ledger_says_of_the_same_release(home: Path) -> None:
+    ledger = PrivacyLedger(
+        home / "privacy" / "wards.db", Terms(population="wards", unit="client", delta=1e-5), signer()
+    )
+    ledger.reserve(Gaussian(noise_multiplier=1.0), "run", 1)
+    found = asked(home, "--noise-multiplier", "1", "--rounds", "1")
+    assert found["sampling"] == asked(home, "wards")["sampling"] == "none"
+    assert found["means"] == "one unit, added or removed; delta 1e-05; no sampling"
 
 
 def test_no_noise_is_no_privacy(tmp_path: Path) -> None:
@@ -70,10 +81,6 @@ def test_no_noise_is_no_privacy(tmp_path: Path) -> None:
             "error: give --noise-multiplier and --rounds for epsilon, --rounds and --target-epsilon for the noise, or ",
         ),
         (("--noise-multiplier", "1", "--rounds", "2", "--budget", "3"), "error: give --noise-multiplier and --rounds"),
-        (
-            ("--noise-multiplier", "1", "--rounds", "2", "--delta", "0"),
-            "error: --delta: expected a number above 0, got 0",
-        ),
         (("wards", "--rounds", "3"), "error: --rounds: is no question to a ledger"),
         (("quickstart", "--delta", "0.1"), "error: --delta: the plan says it; change that by --set"),
         (("quickstart",), "error: quickstart: nothing in the plan adds noise, so there is no privacy to count"),
@@ -87,6 +94,36 @@ def test_what_cannot_be_answered_is_one_line(tmp_path: Path, arguments: tuple[st
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(said)
     assert len(done.stderr.splitlines()) == 1
+
+
+ABOVE_ZERO = "a number above 0"
+WRONG = {
+    "--sampling-rate": ("a number above 0, at most 1", ("0", "1.5", "nan", "often")),
+    "--noise-multiplier": ("a number from 0 to a million", ("nan", "inf", "-1", "1e300", "much")),
+    "--rounds": ("a whole number from 1 to a billion", ("0", "1.5", "nan", "9" * 20, "9" * 400)),
+    "--delta": ("a number above 0, below 1", ("0", "1", "nan")),
+    "--target-epsilon": (ABOVE_ZERO, ("0", "-1", "nan", "inf")),
+    "--budget": (ABOVE_ZERO, ("0", "-1", "nan", "inf")),
+}
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "wanted"),
+    [(option, text, wanted) for option, (wanted, texts) in WRONG.items() for text in texts],
+)
+def test_a_number_that_an_option_does_not_take_is_one_line(tmp_path: Path, option: str, text: str, wanted: str) -> None:
+    done = roundhouse(tmp_path, "privacy", f"{option}={text}")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {option}: expected {wanted}, got {text}\n")
+
+
+@pytest.mark.parametrize("option", ["--target-epsilon", "--budget"])
+def test_a_limit_that_is_no_number_is_refused_for_a_plan_too(tmp_path: Path, option: str) -> None:
+    done = roundhouse(tmp_path, "privacy", "private-digits", option, "0")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        2,
+        "",
+        f"error: {option}: expected a number above 0, got 0\n",
+    )
 
 
 PLAN = """
@@ -132,6 +169,22 @@ def test_what_a_population_has_spent_counts_in_a_plans_forecast(home: Path) -> N
     assert found["epsilon"]["pld"] == pytest.approx(6.4471, abs=1e-4)
     assert (found["spent_before"], found["rounds_within"], found["unit"]) == (2, 8, "client")
     assert asked(home, str(plan), "--set", "rounds=10", "--set", "simulation=true")["spent_before"] == 0
+
+
+def test_a_budget_that_is_exceeded_already_is_said_so(home: Path) -> None:
+    plan, terms = home / "wards.yaml", Terms(population="wards", unit="client", delta=1e-5, budget=6.0)
+    plan.write_text(PLAN)
+    ledger = PrivacyLedger(home / "privacy" / "wards.db", terms, signer())
+    ledger.reserve(Gaussian(noise_multiplier=1.0, sampling_rate=0.25), "yesterday", 1, times=4)
+    spent = epsilon([SelfComposed(Gaussian(noise_multiplier=1.0, sampling_rate=0.25), 4)], 1e-5).best
+    exceeded, just_enough = (
+        roundhouse(home, "privacy", str(plan), "--budget", str(budget)).stdout.splitlines() for budget in (2, spent)
+    )
+    assert exceeded[-2:] == [
+        "rounds                  0",
+        "the budget asked for    2: more than that is spent already",
+    ]
+    assert just_enough[-1] == "rounds                  0"
 
 
 RECORDS = """

@@ -89,6 +89,22 @@ def test_nobody_pays_for_a_round_that_too_few_can_pay_for(home: Path, clients: d
     assert paying.commit().metrics["epsilon"] == 0
 
 
+@pytest.mark.parametrize(
+    ("quorum", "poor", "said"),
+    [(2, 2, "1 of 2 clients that are needed"), (3, 1, "2 of 3 clients that are needed"), (1, 3, "no client")],
+)
+def test_a_round_is_not_entered_where_fewer_clients_can_pay_than_it_needs(
+    home: Path, clients: dict[str, Client], quorum: int, poor: int, said: str
+) -> None:
+    paying = spending(planned(f"quorum={quorum}"), clients, Wards(home, poor=NAMES[:poor]))
+    with pytest.raises(BudgetExceeded, match=rf"^privacy budget: {said} can pay for round 1 \(one record"):
+        paying.enter(1)
+
+
+def test_a_round_is_entered_where_as_many_can_pay_as_it_needs(home: Path, clients: dict[str, Client]) -> None:
+    spending(planned("quorum=2"), clients, Wards(home, poor=NAMES[:1])).enter(1)
+
+
 def test_what_was_paid_is_given_back_where_another_training_was_faster(
     home: Path, clients: dict[str, Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
