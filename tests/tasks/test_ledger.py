@@ -224,6 +224,39 @@ def test_readers_do_not_wait_for_a_writer(path: Path, monkeypatch: pytest.Monkey
         writer.execute("ROLLBACK")
 
 
+def test_who_pays_waits_for_another_writer_before_it_counts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else two could count the same remainder, each before the other's entry is there."""
+    ledger = opened(path)
+    monkeypatch.setattr(signed_log, "_WAIT", 0)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        for pays in (lambda: ledger.reserve(ONE, "run", 1), lambda: ledger.amend(9.0)):
+            with pytest.raises(LedgerError, match="database is locked"):
+                pays()
+        writer.execute("ROLLBACK")
+    ledger.reserve(ONE, "run", 1)
+
+
+def test_nobody_else_writes_from_when_a_payment_is_counted_until_it_is_on_disk(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, refused = opened(path), list[bool]()
+    fits = balance.Balance.fits
+
+    def counting(self: balance.Balance, more: SelfComposed) -> bool:
+        with contextlib.closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as other:
+            try:
+                other.execute("BEGIN IMMEDIATE")
+                refused.append(False)
+            except sqlite3.OperationalError:
+                refused.append(True)
+        return fits(self, more)
+
+    monkeypatch.setattr(balance.Balance, "fits", counting)
+    ledger.reserve(ONE, "run", 1)
+    assert refused == [False, True], "first for nobody to wait for, then to decide"
+
+
 def test_a_writer_does_not_wait_for_what_a_reader_counts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger, other, counted = opened(path), opened(path), list[str]()
 
