@@ -130,10 +130,11 @@ class Balance(NamedTuple):
 
     def exceeded(self, more: Line) -> str:
         """That so much more is not within the budget."""
-        terms, after = self.terms, self._replace(lines=(*self.lines, more))
+        terms, release = self.terms, more.counted.release
+        after = self._replace(lines=(*self.lines, more))
         return (
-            f"privacy budget of {terms.population}: epsilon {tight(self.spent, terms.delta):.4g} is spent, the next "
-            f"round would make it {tight(after.spent, terms.delta):.4g}, more than {terms.budget:g} "
+            f"privacy budget of {terms.population}: epsilon {self.coarse():.4g} is spent, the next round would make it "
+            f"{self.after(SelfComposed(release, more.times)):.4g}, more than {terms.budget:g} "
             f"(unit {terms.unit}, delta {terms.delta:g}; {after.said})"
         )
 

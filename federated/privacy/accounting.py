@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from federated.errors import PlanError
 from federated.privacy.releases import Release
 
 if TYPE_CHECKING:
@@ -102,11 +101,10 @@ def calibrated(
     target: float,
     delta: float,
     spent: Sequence[SelfComposed] = (),
-) -> float:
+) -> float | None:
     """The least noise multiplier, to 10⁻⁴, with which ``count`` releases after what is spent cost at most ``target``.
 
-    Raises:
-        PlanError: no noise is enough.
+    None where no noise is enough.
     """
 
     def exceeds(epsilon_of: _Accounts, parts: int) -> bool:
@@ -114,10 +112,7 @@ def calibrated(
 
     by_rdp = _last(partial(exceeds, _quick))
     parts = _last(partial(exceeds, tight), likely=by_rdp * 7 // 8) + 1
-    if parts > _MOST:
-        before = f"; {tight(spent, delta):.4g} is spent already" if spent else ""
-        raise PlanError(f"no noise is enough for epsilon {target:g} after {count:,} rounds at delta {delta:g}{before}")
-    return parts * _PART
+    return None if parts > _MOST else parts * _PART
 
 
 _Accounts = Callable[[Sequence[SelfComposed], float], float]

@@ -10,8 +10,9 @@ import pytest
 from pydantic import ValidationError
 from scipy.stats import norm
 
-from federated.errors import PlanError
+from federated.errors import InputError
 from federated.privacy.accounting import COARSE, SelfComposed, affordable, calibrated, epsilon, merged, tight, within
+from federated.privacy.calculator import answer
 from federated.privacy.releases import Gaussian, TruncatedGaussian
 
 DELTA = 1e-5
@@ -98,9 +99,11 @@ def test_the_least_noise_for_a_budget() -> None:
     assert calibrated(lambda noise: sampled(1.0, noise), 1, 1.0, DELTA) == pytest.approx(3.7306, abs=1.1e-4)
 
 
-def test_a_budget_that_no_noise_meets_is_refused() -> None:
-    with pytest.raises(PlanError, match=r"^no noise is enough for epsilon 1 after 10 rounds at delta 1e-05$"):
-        calibrated(lambda _: sampled(1.0, 0.0), 10, 1.0, DELTA)
+def test_a_target_that_no_noise_meets_is_refused_with_what_its_epsilon_is_of() -> None:
+    assert calibrated(lambda _: sampled(1.0, 0.0), 10, 1.0, DELTA) is None
+    said = r"epsilon 1 after 10 rounds \(one unit, added or removed; delta 1e-05; Poisson sampling at 0.5\)"
+    with pytest.raises(InputError, match=said):
+        answer(0.5, DELTA, rounds=10, target_epsilon=1.0, spent=[SelfComposed(sampled(1.0), 1)])
 
 
 @pytest.mark.parametrize(
