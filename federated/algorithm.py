@@ -194,6 +194,11 @@ class Algorithm(Component):
                 f"rule {self.rule.kind} has no bound on what one client counts, so {kind} cannot size its noise; use "
                 "fixed_mean"
             )
+        if layer.counts_clients and not self.rule.equal:
+            raise ValueError(
+                f"rule {self.rule.kind} with cap weighs clients, but {kind} counts them; leave out cap, or use "
+                "central_gaussian"
+            )
         layer.check(self.rule.share)
 
     def _tells_no_more_than_messages(self, kind: str) -> None:

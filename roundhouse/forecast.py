@@ -119,7 +119,7 @@ def forecast(plan: Plan, target: float | None, budget: float | None) -> Forecast
     if budget is not None:
         rounds = min(_rounds(payer, budget, privacy.delta) for payer in payers)
     if target is not None:
-        payers = _calibrated(payers, rounds, target, privacy.delta)
+        payers = _calibrated(payers, rounds, target, Terms(unit=unit, **privacy.model_dump()))
     worst = max(payers, key=lambda payer: tight(payer.after(rounds), privacy.delta))
     cost, within = epsilon(worst.after(rounds), privacy.delta), rounds
     if privacy.budget is not None and cost.best > privacy.budget:
@@ -160,14 +160,30 @@ def _rounds(payer: Payer, budget: float, delta: float) -> int:
     return payer.rounds(affordable(payer.release, budget, delta, payer.spent))
 
 
-def _calibrated(payers: Sequence[Payer], rounds: int, target: float, delta: float) -> list[Payer]:
+def _calibrated(payers: Sequence[Payer], rounds: int, target: float, terms: Terms) -> list[Payer]:
     """All with the noise that whoever pays most needs."""
-    noise = 0.0
+    noise, delta = 0.0, terms.delta
     for payer in sorted(payers, key=lambda payer: -tight(payer.after(rounds), delta)):
         enough = payer.with_noise(noise) if noise else payer
         if not noise or tight(enough.after(rounds), delta) > target:
-            noise = calibrated(_with(payer.release), payer.releases(rounds), target, delta, payer.spent)
+            noise = _enough(payer, rounds, target, terms)
     return [payer.with_noise(noise) for payer in payers]
+
+
+def _enough(payer: Payer, rounds: int, target: float, terms: Terms) -> float:
+    """The least noise for one of those who pay.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = calibrated(_with(payer.release), payer.releases(rounds), target, terms.delta, payer.spent)
+    if found is None:
+        raise InputError(
+            f"no noise is enough for epsilon {target:g} after {rounds:,} rounds more: {payer.population} has spent "
+            f"epsilon {tight(payer.spent, terms.delta):.4g} already (unit {terms.unit}, delta {terms.delta:g}; "
+            f"{payer.balance(terms, rounds).said}); allow more"
+        )
+    return found
 
 
 def _with(release: Release) -> Callable[[float], Release]:

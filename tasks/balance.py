@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from pydantic import Field
 
 from federated.component import Component
-from federated.privacy.accounting import COARSE, Epsilon, SelfComposed, affordable, epsilon, merged, tight
+from federated.privacy.accounting import COARSE, Epsilon, SelfComposed, affordable, epsilon, merged, tight, within
 from federated.privacy.neighbours import Neighbours, Relation, Sampling, common, sampling
 from federated.privacy.releases import Release, Unit
 
@@ -98,16 +98,21 @@ class Balance(NamedTuple):
         return epsilon(self.spent, self.terms.delta)
 
     def coarse(self) -> float:
-        """By the accountant that the budget goes by."""
-        return tight(self.spent, self.terms.delta, COARSE)
+        """By the accountant that the budget goes by: rounded up, but never from within the budget to above it."""
+        return self._coarse(self.spent)
 
     def after(self, more: SelfComposed) -> float:
         """The same, were so much more paid."""
-        return tight([*self.spent, more], self.terms.delta, COARSE)
+        return self._coarse([*self.spent, more])
 
     def fits(self, more: SelfComposed) -> bool:
         """Whether so much more is within the budget."""
-        return self.terms.budget is None or self.after(more) <= self.terms.budget
+        budget = self.terms.budget
+        return budget is None or within([*self.spent, more], self.terms.delta, budget)
+
+    def _coarse(self, spent: Sequence[SelfComposed]) -> float:
+        found, delta, budget = tight(spent, self.terms.delta, COARSE), self.terms.delta, self.terms.budget
+        return found if budget is None or not within(spent, delta, budget) else min(found, budget)
 
     def remaining(self, release: Release) -> int | None:
         """How many such releases are left; None without a budget."""
@@ -137,7 +142,7 @@ class Balance(NamedTuple):
 @lru_cache(maxsize=256)
 def _affordable(release: Release, budget: float, delta: float, beside: tuple[SelfComposed, ...]) -> int:
     """Counted once for what else was spent: each release then takes one of them."""
-    return affordable(release, budget, delta, beside, COARSE)
+    return affordable(release, budget, delta, beside)
 
 
 def _distinct(texts: Iterable[str]) -> list[str]:

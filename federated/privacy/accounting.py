@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from federated.errors import PlanError
 from federated.privacy.releases import Release
 
 if TYPE_CHECKING:
@@ -22,12 +21,16 @@ if TYPE_CHECKING:
 RELATION = "add_or_remove_one"
 """How neighbouring data differ for who asks of sampling, as the calculator does."""
 
-COARSE = 1e-3
-"""How finely a ledger counts: its ε is rounded up by less than 0.001, in a fifth of the time."""
+COARSE = 8
+"""How many times as coarsely a ledger counts: in a seventh of the time, and up by less than a thousandth of ε."""
 
 _WHOLE = (*range(2, 65), *range(72, 257, 8), 512, 1024)  # orders
 _MOST = 2**30
 _PART = 1e-4  # to which a noise multiplier is found
+_SMALL = 0.01  # losses that deviate by less are counted as much more finely
+_LONG = 30.0  # losses that lie further apart are counted as much more coarsely: 300,000 numbers, half a second
+_COARSEST = 0.1  # of a deviation: to count more coarsely would cost much
+_HUGE = 500.0  # an interval of which e to its power is hardly a number
 
 
 class SelfComposed(NamedTuple):
@@ -49,7 +52,7 @@ class Epsilon(NamedTuple):
     @property
     def best(self) -> float:
         """The one to go by."""
-        return next(found for found in (self.pld, self.rdp) if found is not None)  # one of them knows every release
+        return next((found for found in (self.pld, self.rdp) if found is not None), math.inf)
 
     def as_json(self) -> dict[str, float | str | None]:
         """As plain values; an infinite one is the word ``infinite``, which JSON has no number for."""
@@ -62,7 +65,7 @@ def epsilon(spent: Iterable[SelfComposed], delta: float) -> Epsilon:
     Its time does not grow with the counts, but with the number of different releases.
     """
     runs = tuple(merged(spent))
-    return Epsilon(_counted("pld", runs, delta), _counted("rdp", runs, delta))
+    return Epsilon(_counted("pld", runs, delta, 1), _counted("rdp", runs, delta, 1))
 
 
 def merged(spent: Iterable[SelfComposed]) -> list[SelfComposed]:
@@ -73,18 +76,23 @@ def merged(spent: Iterable[SelfComposed]) -> list[SelfComposed]:
     return [SelfComposed(release, times) for release, times in sorted(counts.items(), key=repr) if times]
 
 
-def affordable(
-    release: Release, budget: float, delta: float, spent: Sequence[SelfComposed] = (), interval: float = 0.0
-) -> int:
+def within(spent: Sequence[SelfComposed], delta: float, budget: float) -> bool:
+    """Whether it costs no more than ``budget``; counted finely only where that could change the answer."""
+    return tight(spent, delta, COARSE) <= budget or tight(spent, delta) <= budget
+
+
+def affordable(release: Release, budget: float, delta: float, spent: Sequence[SelfComposed] = ()) -> int:
     """How often ``release`` fits into ``budget``, after what is spent; 0 where not once.
 
-    At most 2³⁰, which is returned for what costs next to nothing. ``interval`` is as for ``tight``.
+    At most 2³⁰, which is returned for what costs next to nothing.
     """
 
-    def fits(epsilon_of: _Accounts, count: int) -> bool:
-        return epsilon_of([*spent, SelfComposed(release, count)], delta) <= budget
+    def after(count: int) -> list[SelfComposed]:
+        return [*spent, SelfComposed(release, count)]
 
-    return _last(partial(fits, partial(tight, interval=interval)), likely=_last(partial(fits, _quick)))
+    likely = _last(lambda count: _quick(after(count), delta) <= budget)
+    rough = _last(lambda count: tight(after(count), delta, COARSE) <= budget, likely)
+    return _last(lambda count: within(after(count), delta, budget), rough, part=1024)
 
 
 def calibrated(
@@ -93,11 +101,10 @@ def calibrated(
     target: float,
     delta: float,
     spent: Sequence[SelfComposed] = (),
-) -> float:
+) -> float | None:
     """The least noise multiplier, to 10⁻⁴, with which ``count`` releases after what is spent cost at most ``target``.
 
-    Raises:
-        PlanError: no noise is enough.
+    None where no noise is enough.
     """
 
     def exceeds(epsilon_of: _Accounts, parts: int) -> bool:
@@ -105,39 +112,37 @@ def calibrated(
 
     by_rdp = _last(partial(exceeds, _quick))
     parts = _last(partial(exceeds, tight), likely=by_rdp * 7 // 8) + 1
-    if parts > _MOST:
-        before = f"; {tight(spent, delta):.4g} is spent already" if spent else ""
-        raise PlanError(f"no noise is enough for epsilon {target:g} after {count:,} rounds at delta {delta:g}{before}")
-    return parts * _PART
+    return None if parts > _MOST else parts * _PART
 
 
 _Accounts = Callable[[Sequence[SelfComposed], float], float]
 
 
-def tight(spent: Sequence[SelfComposed], delta: float, interval: float = 0.0) -> float:
-    """The best ε alone, without its cross-check; counted no more finely than by an ``interval``."""
+def tight(spent: Sequence[SelfComposed], delta: float, coarser: int = 1) -> float:
+    """The best ε alone, without its cross-check; rounded up, where it is counted so much ``coarser``."""
     runs = tuple(merged(spent))
-    found = _counted("pld", runs, delta, interval)
+    found = _counted("pld", runs, delta, coarser)
     if found is None:
-        found = _counted("rdp", runs, delta)
+        found = _counted("rdp", runs, delta, 1)
     return math.inf if found is None else found
 
 
 def _quick(spent: Sequence[SelfComposed], delta: float) -> float:
     """By Rényi divergences alone, which overstate, of what resembles it: to begin a search with."""
-    found = _counted("rdp", tuple(merged(SelfComposed(run.release.resembling(), run.times) for run in spent)), delta)
+    found = _counted("rdp", tuple(merged(SelfComposed(run.release.resembling(), run.times) for run in spent)), delta, 1)
     return math.inf if found is None else found
 
 
-def _last(holds: Callable[[int], bool], likely: int = 0) -> int:
+def _last(holds: Callable[[int], bool], likely: int = 0, part: int = 64) -> int:
     """The largest number up to 2³⁰ for which it holds, if it holds for every smaller one; 0 is not asked.
 
-    From a ``likely`` answer, which had better be too small, steps grow until they are too far, and are then halved.
+    From a ``likely`` answer, which had better be too small, steps of a ``part`` of it grow until they are too far, and
+    are then halved.
     """
     low = likely
     while low and not holds(low):
         low //= 2
-    step = max(1, low // 64)
+    step = max(1, low // part)
     while low < _MOST and holds(min(low + step, _MOST)):
         low, step = min(low + step, _MOST), 2 * step
     high = low + step
@@ -148,18 +153,18 @@ def _last(holds: Callable[[int], bool], likely: int = 0) -> int:
 
 
 @lru_cache(maxsize=1024)
-def _counted(
-    by: Literal["pld", "rdp"], runs: tuple[SelfComposed, ...], delta: float, interval: float = 0.0
-) -> float | None:
+def _counted(by: Literal["pld", "rdp"], runs: tuple[SelfComposed, ...], delta: float, coarser: int) -> float | None:
     """None where the accountant knows no such release."""
     if not all(release.noised for release, _ in runs):
         return math.inf
-    found = _by_losses(runs, delta, interval) if by == "pld" else _by_divergences(runs, delta)
+    found = _by_losses(runs, delta, coarser) if by == "pld" else _by_divergences(runs, delta)
     return math.inf if found is not None and math.isnan(found) else found
 
 
-def _by_losses(runs: Sequence[SelfComposed], delta: float, interval: float) -> float | None:
-    interval = max((max(release.interval, min(interval, release.coarsest)) for release, _ in runs), default=1.0)
+def _by_losses(runs: Sequence[SelfComposed], delta: float, coarser: int) -> float | None:
+    interval = _interval(runs, coarser) if runs else 1.0
+    if interval > _HUGE:
+        return None
     composed: PrivacyLossDistribution | None = None
     for release, times in runs:
         losses = release.losses(times, interval)
@@ -167,6 +172,19 @@ def _by_losses(runs: Sequence[SelfComposed], delta: float, interval: float) -> f
             return None
         composed = losses if composed is None else composed.compose(losses)
     return 0.0 if composed is None else float(composed.get_epsilon_for_delta(delta))
+
+
+def _interval(runs: Sequence[SelfComposed], coarser: int) -> float:
+    """How finely losses are counted: as finely as they are small, and so that their count fits into memory.
+
+    Rounded to a power of two of the usual one, so that the losses of a release are remembered from round to round.
+    """
+    square = sum(times * release.deviation**2 for release, times in runs)
+    deviation = math.sqrt(square / sum(times for _, times in runs))
+    reach = sum(release.reach(times) for release, times in runs)
+    usual = max(release.interval for release, _ in runs)
+    fine = usual * 2.0 ** round(math.log2(max(min(1.0, deviation / _SMALL), reach / _LONG)))
+    return fine * 2.0 ** math.floor(math.log2(min(max(_COARSEST * deviation / fine, 1.0), coarser)))
 
 
 def _by_divergences(runs: Sequence[SelfComposed], delta: float) -> float | None:

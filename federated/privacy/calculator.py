@@ -67,6 +67,11 @@ def answer(
             pass
         case (None, int(), float(), None):
             noise_multiplier = calibrated(release, rounds, target_epsilon, delta, spent)
+            if noise_multiplier is None:
+                raise InputError(
+                    f"no noise is enough for epsilon {target_epsilon:g} after {rounds:,} rounds (one unit, added or "
+                    f"removed; delta {delta:g}; Poisson sampling at {sampling_rate:g}); allow more"
+                )
         case (float(), None, None, float()):
             rounds = affordable(release(noise_multiplier), budget, delta, spent)
         case _:

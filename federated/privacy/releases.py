@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from federated.component import ByKind, Component
@@ -21,6 +22,11 @@ Unit = Literal["client", "record"]
 SamplingRate = Annotated[float, Field(gt=0, le=1, description="probability of each unit")]
 NoiseMultiplier = Annotated[float, Field(ge=0, description="standard deviation of the noise over the clip norm")]
 
+_DEVIATIONS = 20  # ten on each side: what is outside has a probability of 10⁻²³
+_LARGEST = 700  # e to the power of more is no number
+_TOGETHER = 1000
+_AS_GOOD_AS_NONE = 1e-9
+
 
 class Release(Component, ABC):
     """One noised answer. A unit (a client, or a record) that is added or removed changes what is noised by its norm."""
@@ -34,8 +40,8 @@ class Release(Component, ABC):
 
     @property
     def noised(self) -> bool:
-        """Whether there is any noise: without, it costs everything."""
-        return self.noise_multiplier > 0
+        """Whether there is any noise to speak of: without, it costs everything."""
+        return self.noise_multiplier > _AS_GOOD_AS_NONE
 
     @property
     def whole_orders(self) -> bool:
@@ -48,13 +54,17 @@ class Release(Component, ABC):
 
     @property
     def interval(self) -> float:
-        """How finely its losses are worth counting: ε is rounded up, by less than this for each of a few releases."""
+        """How finely its losses are worth counting where they are neither small nor large."""
         return 1e-4
 
     @property
-    def coarsest(self) -> float:
-        """Counted more coarsely than this, many of it would cost a good deal more."""
-        return self.interval
+    def deviation(self) -> float:
+        """Its loss's standard deviation, about."""
+        return 1 / self.noise_multiplier
+
+    def reach(self, times: int) -> float:
+        """How far the losses of so many lie apart, about: what ever happens."""
+        return _DEVIATIONS * math.sqrt(times) * self.deviation
 
     @abstractmethod
     def losses(self, times: int, interval: float) -> PrivacyLossDistribution | None:
@@ -95,13 +105,28 @@ class Gaussian(Release):
         return noised if self.sampling_rate == 1 else dp_accounting.PoissonSampledDpEvent(self.sampling_rate, noised)
 
     @property
-    def coarsest(self) -> float:
-        """A tenth of the loss that is usual (its standard deviation)."""
-        return 0.1 * self.sampling_rate / self.noise_multiplier
+    def deviation(self) -> float:
+        """√χ² bounds it where there is much noise; where there is little, a loss is next to nothing, or 1/2z²."""
+        rate, inverse = self.sampling_rate, self.noise_multiplier**-2
+        little = rate * ((1 - rate) * inverse**2 / 4 + inverse)
+        return math.sqrt(min(rate**2 * math.expm1(min(inverse, _LARGEST)), little))
+
+    def reach(self, times: int) -> float:
+        """Of all together; and of what is composed, which may be long where it is seldom so."""
+        return super().reach(times) + 2 * self._longest(1 if self.sampling_rate < 1 else times)
+
+    def _longest(self, times: int) -> float:
+        """From the least loss that ever happens, or zero, to the largest: of so many whose noise is one Gaussian's."""
+        noise = self.noise_multiplier / math.sqrt(times)
+        present = noise**-2 / 2 + _DEVIATIONS / 2 / noise
+        if self.sampling_rate == 1:
+            return present
+        absent = math.log1p(-self.sampling_rate)
+        return float(np.logaddexp(absent, math.log(self.sampling_rate) + present)) - absent
 
     def losses(self, times: int, interval: float) -> PrivacyLossDistribution | None:
         if self.sampling_rate < 1:
-            return _losses(self, interval).self_compose(times)
+            return _composed(_losses(self, interval), times)
         together = self.model_copy(update={"noise_multiplier": self.noise_multiplier / math.sqrt(times)})
         return _losses(together, interval)
 
@@ -145,8 +170,15 @@ class TruncatedGaussian(Release):
     def interval(self) -> float:
         return 5e-4  # its distribution is several times as long: six times faster, for 0.0003 of ε
 
+    @property
+    def deviation(self) -> float:
+        return self.resembling().deviation
+
+    def reach(self, times: int) -> float:
+        return self.resembling().reach(times)
+
     def losses(self, times: int, interval: float) -> PrivacyLossDistribution | None:
-        return _losses(self, interval).self_compose(times)
+        return _composed(_losses(self, interval), times)
 
     def resembling(self) -> Release:
         return Gaussian(noise_multiplier=self.noise_multiplier, sampling_rate=self.sampling_rate)
@@ -212,6 +244,15 @@ def _losses(release: Gaussian | TruncatedGaussian, interval: float) -> PrivacyLo
         release.noise_multiplier,
         value_discretization_interval=interval,
     )
+
+
+def _composed(one: PrivacyLossDistribution, times: int) -> PrivacyLossDistribution:
+    """Very many of one, thousand by thousand: the library bounds all loosely where one is so much shorter."""
+    if times < _TOGETHER**2:
+        return one.self_compose(times)
+    thousands, rest = divmod(times, _TOGETHER)
+    composed = one.self_compose(_TOGETHER).self_compose(thousands)
+    return composed.compose(one.self_compose(rest)) if rest else composed
 
 
 AnyRelease = Annotated[Gaussian | TruncatedGaussian | Skellam, Field(discriminator="kind"), ByKind()]

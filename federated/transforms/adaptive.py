@@ -43,6 +43,10 @@ class AdaptiveGaussian(CentralGaussian):
     quantile: float = Field(default=0.5, gt=0, lt=1, description="share of updates that the norm leaves as they are")
     step: float = Field(default=0.2, gt=0, description="how fast the norm goes there")
 
+    @property
+    def counts_clients(self) -> bool:
+        return True
+
     def check(self, share: float) -> None:
         expected, least = 1.0 / share, math.ceil(self._least)
         if expected < self._least:

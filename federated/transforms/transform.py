@@ -68,6 +68,11 @@ class Transform(Component, ABC):
         return "sum"
 
     @property
+    def counts_clients(self) -> bool:
+        """Whether it goes by a share of clients: then each must weigh 1."""
+        return False
+
+    @property
     def survivors(self) -> int:
         """The fewest updates that together carry the noise that is claimed."""
         return 0

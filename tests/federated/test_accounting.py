@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 from scipy.stats import norm
 
-from federated.errors import PlanError
-from federated.privacy.accounting import COARSE, SelfComposed, affordable, calibrated, epsilon, merged, tight
+from federated.errors import InputError
+from federated.privacy.accounting import COARSE, SelfComposed, affordable, calibrated, epsilon, merged, tight, within
+from federated.privacy.calculator import answer
 from federated.privacy.releases import Gaussian, TruncatedGaussian
 
 DELTA = 1e-5
@@ -97,9 +99,11 @@ def test_the_least_noise_for_a_budget() -> None:
     assert calibrated(lambda noise: sampled(1.0, noise), 1, 1.0, DELTA) == pytest.approx(3.7306, abs=1.1e-4)
 
 
-def test_a_budget_that_no_noise_meets_is_refused() -> None:
-    with pytest.raises(PlanError, match=r"^no noise is enough for epsilon 1 after 10 rounds at delta 1e-05$"):
-        calibrated(lambda _: sampled(1.0, 0.0), 10, 1.0, DELTA)
+def test_a_target_that_no_noise_meets_is_refused_with_what_its_epsilon_is_of() -> None:
+    assert calibrated(lambda _: sampled(1.0, 0.0), 10, 1.0, DELTA) is None
+    said = r"epsilon 1 after 10 rounds \(one unit, added or removed; delta 1e-05; Poisson sampling at 0.5\)"
+    with pytest.raises(InputError, match=said):
+        answer(0.5, DELTA, rounds=10, target_epsilon=1.0, spent=[SelfComposed(sampled(1.0), 1)])
 
 
 @pytest.mark.parametrize(
@@ -125,9 +129,81 @@ def test_a_release_covers_what_costs_no_more() -> None:
 
 
 @pytest.mark.parametrize(
-    ("noise", "rate", "times"), [(1, 0.01, 1000), (2, 0.05, 500), (10, 0.01, 1000), (50, 0.01, 2000), (20, 0.5, 300)]
+    ("noise", "rate", "times"),
+    [(1, 0.01, 1000), (1, 0.01, 10_000), (2, 0.05, 500), (5, 0.01, 100_000), (50, 0.01, 2000), (20, 0.5, 300)],
 )
-def test_a_ledger_counts_up_by_less_than_a_thousandth_and_never_down(noise: float, rate: float, times: int) -> None:
-    runs = [SelfComposed(Gaussian(noise_multiplier=noise, sampling_rate=rate), times)]
-    fine, coarse = tight(runs, 1e-5), tight(runs, 1e-5, COARSE)
-    assert fine <= coarse < fine + 1e-3
+def test_coarsely_is_counted_up_by_less_than_a_thousandth_of_it_and_never_down(
+    noise: float, rate: float, times: int
+) -> None:
+    runs = [SelfComposed(sampled(rate, noise), times)]
+    fine, coarse = tight(runs, DELTA), tight(runs, DELTA, COARSE)
+    assert fine <= coarse < 1.001 * fine
+
+
+@pytest.mark.parametrize(
+    ("release", "times"),
+    [
+        (sampled(1e-4, 10.0), 10**6),
+        (sampled(1e-4, 10.0), 10**8),
+        (sampled(0.01, 5.0), 10**5),
+        (sampled(0.01, 1.0), 10**7),
+        (sampled(1e-3, 0.7), 3000),
+        (sampled(1e-6, 30.0), 10**6),
+    ],
+    ids=str,
+)
+def test_small_losses_are_counted_finely_enough_not_to_exceed_the_cross_check(release: Gaussian, times: int) -> None:
+    found = epsilon([SelfComposed(release, times)], DELTA)
+    assert found.pld < found.rdp
+
+
+def test_many_small_losses_are_counted_as_finely_beside_a_large_one() -> None:
+    many, one = SelfComposed(sampled(1e-4, 10.0), 10**6), SelfComposed(sampled(1.0, 100.0), 1)
+    together = epsilon([many, one], DELTA)
+    assert max(epsilon([run], DELTA).best for run in (many, one)) < together.pld < together.rdp
+
+
+@pytest.mark.parametrize(
+    ("release", "times"),
+    [
+        (sampled(1.0, 1e-3), 10),
+        (sampled(0.5, 1e-3), 10),
+        (sampled(0.1, 0.05), 100),
+        (sampled(0.25, 0.01), 100),
+        (sampled(1.0, 1e-6), 5),
+        (sampled(0.5, 1e-8), 1),
+        (TruncatedGaussian(noise_multiplier=0.01, sampling_rate=0.01, units=5000, most=80), 10),
+    ],
+    ids=str,
+)
+def test_weak_noise_is_counted_in_little_time_and_memory(release: Gaussian | TruncatedGaussian, times: int) -> None:
+    """Before, it asked for as many numbers as losses are long: up to 750 GiB of them."""
+    runs = [SelfComposed(release, times)]
+    tracemalloc.start()
+    try:
+        fine, coarse = tight(runs, DELTA), tight(runs, DELTA, COARSE)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 300e6
+    assert 1000 < fine < math.inf
+    assert coarse == pytest.approx(fine, rel=2e-3)
+    found = epsilon(runs, DELTA)
+    assert found.rdp is None or fine <= found.rdp
+
+
+def test_next_to_no_noise_is_none() -> None:
+    assert epsilon([SelfComposed(sampled(0.5, 1e-200), 1)], DELTA).best == math.inf
+
+
+@pytest.mark.parametrize(("rate", "target"), [(1.0, 1e6), (0.1, 1e6)])
+def test_noise_for_a_target_that_is_hardly_one(rate: float, target: float) -> None:
+    noise = calibrated(lambda noise: sampled(rate, noise), 5, target, DELTA)
+    assert tight([SelfComposed(sampled(rate, noise), 5)], DELTA) <= target
+    assert tight([SelfComposed(sampled(rate, noise - 1e-4), 5)], DELTA) > target
+
+
+def test_what_is_within_a_budget_is_decided_finely_near_to_it() -> None:
+    for times, fits in ((1000, True), (1202, True), (1203, False)):
+        assert within([SelfComposed(sampled(0.01), times)], DELTA, 2.0) == fits
+    assert tight([SelfComposed(sampled(0.01), 1202)], DELTA, COARSE) > 2.0, "which coarsely it is not"

@@ -10,7 +10,7 @@ from federated.algorithm import Algorithm
 from federated.loop import one_round
 from federated.privacy.releases import Gaussian
 from federated.randomness import generator
-from federated.rounds import broadcast, client_half, initial_state
+from federated.rounds import broadcast, client_half, initial_state, server_half
 from federated.rules import FixedMean
 from federated.selectors import All, Poisson
 from federated.transforms import AdaptiveGaussian, CentralGaussian
@@ -103,6 +103,46 @@ def test_a_cohort_that_is_too_small_is_refused_with_the_number_that_would_do(noi
         with pytest.raises(ValidationError, match=rf"with {expected:g} clients expected .* at least {least} of them"):
             plan(expected)
     assert plan(least).transforms[0].deviation(1 / least) * least <= 1.1 * noise
+
+
+def test_a_rule_that_weighs_clients_is_refused_because_it_is_clients_that_are_counted() -> None:
+    """With clients that weigh 0.3, 60 expected are 200 that come: the share would be of another number."""
+
+    def plan(**rule: float) -> Algorithm:
+        layer = AdaptiveGaussian(norm=1.0, noise_multiplier=1.0)
+        return Algorithm(select=Poisson(rate=0.5), rule=FixedMean(expected=60.0, **rule), transforms=(layer,))
+
+    with pytest.raises(ValidationError, match=r"fixed_mean with cap weighs clients, but adaptive_gaussian counts them"):
+        plan(cap=10)
+    assert plan().rule.equal
+
+
+def test_a_cohort_of_one_or_of_none_has_the_same_noise_and_moves_the_norm_by_it() -> None:
+    """Nobody within and nobody outside is a half, as far as the count's noise lets see."""
+    noise = AdaptiveGaussian(norm=1.0, noise_multiplier=1.0, quantile=0.5, step=0.2, seeded=True)
+    within, outside = sent(noise, noise.init(2), np.array([0.5, 2.0]))
+    nobody, one, other = (
+        noise.finish(noise.init(2), np.zeros(2, np.float32), cohort, generator(0, 1, "finish-0"), SHARE)
+        for cohort in ([], [within], [outside])
+    )
+    for found in (nobody, one, other):
+        np.testing.assert_array_equal(found.result, nobody.result)
+        assert found.metrics["noise_deviation"] == nobody.metrics["noise_deviation"] > 0
+        assert found.state.norm == pytest.approx(np.exp(-0.2 * (found.metrics["within"] - 0.5)))
+    assert abs(nobody.metrics["within"] - 0.5) < 0.05 * 5, "five deviations of the count's noise"
+    assert one.metrics["within"] - nobody.metrics["within"] == pytest.approx(0.5 * SHARE, abs=1e-6)
+    assert other.metrics["within"] - nobody.metrics["within"] == pytest.approx(-0.5 * SHARE, abs=1e-6)
+
+
+def test_an_empty_round_is_a_round_and_its_noise_is_in_the_model() -> None:
+    layer = AdaptiveGaussian(norm=1.0, noise_multiplier=0.2)
+    chain = Algorithm(local=plain_sgd(), select=Poisson(rate=0.5), rule=FixedMean(expected=30.0), transforms=(layer,))
+    before = initial_state(chain, FakeEngine(), 60)
+    after, metrics = server_half(chain, before, [])
+    assert after.round == 1
+    assert (after.params != before.params).all()
+    assert after.transforms[0].norm != layer.norm
+    assert metrics["noise_deviation"] > 0
 
 
 def test_clients_clip_by_the_norm_of_the_round() -> None:

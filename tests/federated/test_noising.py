@@ -11,11 +11,12 @@ from federated.algorithm import Algorithm
 from federated.corrections import Scaffold
 from federated.privacy.releases import Gaussian
 from federated.randomness import generator
+from federated.rounds import broadcast, client_half, initial_state, server_half
 from federated.rules import FixedMean, Mean
 from federated.selectors import All, Poisson, Uniform
 from federated.transforms import AnyTransform, CentralGaussian, Clip, Quantise
 from federated.updates import l2_norm
-from tests.fakes import update
+from tests.fakes import FakeEngine, line_federation, plain_sgd, update
 
 SIZE = 40_000
 SEEDED = CentralGaussian(norm=0.5, noise_multiplier=2.0, seeded=True)
@@ -108,6 +109,19 @@ def test_one_update_is_hidden_by_the_same_noise_however_many_others_there_are() 
     for count in (0, 1, 30):
         without, with_me = (rule.next(rule.init(5), some).result for some in (others[:count], [*others[:count], mine]))
         assert l2_norm(with_me - without) <= SECRET.norm * rule.share * (1 + 1e-5)
+
+
+def test_a_client_that_drops_takes_nothing_but_its_update_away() -> None:
+    """Of a round that is paid for: the noise is as large, and what is released costs as much."""
+    engine, federation = FakeEngine(), line_federation(clients=3)
+    chain = algorithm(local=plain_sgd(), select=All(), rule=FixedMean(expected=3.0), transforms=(SEEDED,))
+    state = initial_state(chain, engine, 3)
+    sent = [client_half(chain, engine, broadcast(chain, state), one).update for one in federation.clients.values()]
+    (whole, told), (fewer, also) = (server_half(chain, state, some) for some in (sent, sent[:-1]))
+    assert told["noise_deviation"] == also["noise_deviation"] == SEEDED.deviation(1 / 3)
+    np.testing.assert_allclose(whole.params - fewer.params, sent[-1].delta / 3, atol=1e-6)
+    nobody = server_half(chain, state, [])[0].params - state.params
+    assert (nobody != 0).all(), "noise alone"
 
 
 def algorithm(**changes) -> Algorithm:

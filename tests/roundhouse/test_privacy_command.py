@@ -169,6 +169,13 @@ def test_what_a_population_has_spent_counts_in_a_plans_forecast(home: Path) -> N
     assert found["epsilon"]["pld"] == pytest.approx(6.4471, abs=1e-4)
     assert (found["spent_before"], found["rounds_within"], found["unit"]) == (2, 8, "client")
     assert asked(home, str(plan), "--set", "rounds=10", "--set", "simulation=true")["spent_before"] == 0
+    refused = roundhouse(home, "privacy", str(plan), "--target-epsilon", "1")
+    spent = ledger.statement().epsilon.best
+    assert (refused.returncode, refused.stderr) == (
+        2,
+        f"error: no noise is enough for epsilon 1 after 12 rounds more: wards has spent epsilon {spent:.4g} already "
+        "(unit client, delta 1e-05; one client, added or removed; Poisson sampling); allow more\n",
+    )
 
 
 def test_a_budget_that_is_exceeded_already_is_said_so(home: Path) -> None:
@@ -221,6 +228,14 @@ def test_noise_and_rounds_are_found_for_the_client_that_pays_most(home: Path) ->
     assert again["epsilon"]["pld"] == pytest.approx(found["epsilon"]["pld"])
     assert again["rounds_within"] == 5
     assert asked(home, str(plan), "--budget", "2")["rounds"] == asked(home, str(plan))["rounds_within"] < 5
+    terms = Terms(population="silos/client-1", unit="record", delta=1e-4, budget=2.0)
+    ledger = PrivacyLedger(home / "privacy" / "silos" / "client-1.db", terms, signer(), neighbours=RECORD)
+    ledger.reserve(Gaussian(noise_multiplier=4.0), "run", 1)
+    refused = roundhouse(home, "privacy", str(plan), "--target-epsilon", "0.1")
+    said = "after 5 rounds more: silos/client-1 has spent epsilon 0."
+    assert said in refused.stderr, "rounds, not releases"
+    means = "(unit record, delta 0.0001; one record of a client, added or removed; no sampling"
+    assert means in refused.stderr
 
 
 def population(home: Path, clients: list[str]) -> None:

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from federated.errors import InputError
 from federated.privacy.accounting import SelfComposed, epsilon
+from federated.privacy.calculator import answer
 from federated.privacy.neighbours import Neighbours
 from federated.privacy.releases import Gaussian, Unit
 from tasks import balance, signed_log
@@ -229,6 +230,39 @@ def test_readers_do_not_wait_for_a_writer(path: Path, monkeypatch: pytest.Monkey
         writer.execute("ROLLBACK")
 
 
+def test_who_pays_waits_for_another_writer_before_it_counts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else two could count the same remainder, each before the other's entry is there."""
+    ledger = opened(path)
+    monkeypatch.setattr(signed_log, "_WAIT", 0)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        for pays in (lambda: ledger.reserve(ONE, "run", 1), lambda: ledger.amend(9.0)):
+            with pytest.raises(LedgerError, match="database is locked"):
+                pays()
+        writer.execute("ROLLBACK")
+    ledger.reserve(ONE, "run", 1)
+
+
+def test_nobody_else_writes_from_when_a_payment_is_counted_until_it_is_on_disk(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, refused = opened(path), list[bool]()
+    fits = balance.Balance.fits
+
+    def counting(self: balance.Balance, more: SelfComposed) -> bool:
+        with contextlib.closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as other:
+            try:
+                other.execute("BEGIN IMMEDIATE")
+                refused.append(False)
+            except sqlite3.OperationalError:
+                refused.append(True)
+        return fits(self, more)
+
+    monkeypatch.setattr(balance.Balance, "fits", counting)
+    ledger.reserve(ONE, "run", 1)
+    assert refused == [False, True], "first for nobody to wait for, then to decide"
+
+
 def test_a_writer_does_not_wait_for_what_a_reader_counts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger, other, counted = opened(path), opened(path), list[str]()
 
@@ -430,6 +464,27 @@ def test_the_outlook_is_what_a_round_more_would_cost(path: Path) -> None:
     assert spent((ONE, 2)) <= after <= spent((ONE, 2)) + 1e-3
     assert left == FIT - 1
     assert opened(path.with_name("free.db"), TERMS.model_copy(update={"budget": None})).outlook(ONE).remaining is None
+
+
+def test_a_ledger_buys_as_many_rounds_as_the_calculator_promises_and_no_epsilon_of_it_says_otherwise(
+    path: Path,
+) -> None:
+    """1202 is the published number; 1202 rounds counted coarsely are more than the budget."""
+    release = Gaussian(noise_multiplier=1.0, sampling_rate=0.01)
+    ledger = opened(path, TERMS.model_copy(update={"budget": 2.0}))
+    promised = answer(0.01, TERMS.delta, noise_multiplier=1.0, budget=2.0).rounds
+    assert ledger.remaining(release) == promised == 1202
+    ledger.reserve(release, "run", 1, times=promised - 1)
+    now, after, left = ledger.outlook(release)
+    assert now <= after <= 2.0
+    assert left == 1
+    ledger.reserve(release, "run", 2)
+    now, after, left = ledger.outlook(release)
+    assert ledger.statement().epsilon.best <= now <= 2.0 < ledger.project(release).best <= after
+    assert left == 0
+    with pytest.raises(BudgetExceeded, match=r"epsilon 2 is spent, the next round would make it 2\.001, more than 2 "):
+        ledger.reserve(release, "run", 3)
+    assert ledger.statement().spent == (SelfComposed(release, promised),)
 
 
 def test_what_is_no_ledger_is_told(path: Path) -> None:
