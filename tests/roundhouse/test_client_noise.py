@@ -10,7 +10,7 @@ from federated.privacy.neighbours import Neighbours
 from federated.privacy.releases import Gaussian, Skellam
 from tasks.ledger import PrivacyLedger, Terms
 from tasks.signing import signer
-from tests.roundhouse.commands import roundhouse
+from tests.roundhouse.commands import here
 from tests.roundhouse.test_privacy_command import PLAN, asked
 
 SKELLAM = "algorithm.transforms=[{kind: distributed_skellam, norm: 1.0, noise_multiplier: 4.0, least: 5}]"
@@ -35,7 +35,7 @@ def test_a_ledger_names_the_noise(home: Path) -> None:
     ledger = PrivacyLedger(home / "privacy" / "wards.db", terms, signer())
     grant = ledger.reserve(Skellam(noise_multiplier=4.0, units=2**16), "run", 1)
     ledger.commit(grant, Skellam(noise_multiplier=5.0, units=2**16))
-    lines = roundhouse(home, "privacy", "wards").stdout.splitlines()
+    lines = here(home, "privacy", "wards").stdout.splitlines()
     told = "what one client sends, or zeros in its place; no sampling"
     assert f"spent                   1 × skellam: noise_multiplier 5, units 65536 ({told})" in lines
 
@@ -48,7 +48,7 @@ def test_a_ledger_of_several_kinds_says_what_each_release_is_counted_with_and_wh
         [(drawn, Gaussian(noise_multiplier=1.0, sampling_rate=0.2)), (sent, Gaussian(noise_multiplier=4.0))]
     ):
         PrivacyLedger(path, terms, signer(), neighbours=neighbours).reserve(release, "run", number)
-    lines = roundhouse(home, "privacy", "wards").stdout.splitlines()
+    lines = here(home, "privacy", "wards").stdout.splitlines()
     each = f"{drawn.said}; Poisson sampling", f"{sent.said}; no sampling"
     assert lines[3:6] == [
         "neighbours differ in    all of it, where zeros are in the place of what one client sends: " + " | ".join(each),

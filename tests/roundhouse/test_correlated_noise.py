@@ -8,7 +8,7 @@ import pytest
 
 from federated.privacy.accounting import SelfComposed, affordable, epsilon
 from federated.privacy.releases import Gaussian
-from tests.roundhouse.commands import roundhouse
+from tests.roundhouse.commands import here
 from tests.roundhouse.test_privacy_command import PLAN, asked
 
 NOISE = (
@@ -39,5 +39,5 @@ def test_a_forecast_counts_one_release_for_the_whole_training(home: Path) -> Non
 def test_a_training_that_cannot_be_paid_for_has_no_round_within_its_budget(home: Path) -> None:
     plan = home / "wards.yaml"
     plan.write_text(PLAN)
-    done = roundhouse(home, "privacy", str(plan), *OPTIONS, "--set", "privacy.budget=4")
+    done = here(home, "privacy", str(plan), *OPTIONS, "--set", "privacy.budget=4")
     assert "the plan's budget       4: it ends the training after 0 rounds" in done.stdout, done.stderr

@@ -14,13 +14,13 @@ from federated.privacy.neighbours import Neighbours
 from federated.privacy.releases import Gaussian
 from tasks.ledger import PrivacyLedger, Terms
 from tasks.signing import signer
-from tests.roundhouse.commands import roundhouse
+from tests.roundhouse.commands import here, roundhouse
 
 ASKED = ("--sampling-rate", "0.01", "--delta", "1e-5")
 
 
 def asked(home: Path, *arguments: str) -> dict[str, object]:
-    done = roundhouse(home, "privacy", *arguments, "--json")
+    done = here(home, "privacy", *arguments, "--json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -90,7 +90,7 @@ def test_no_noise_is_no_privacy(tmp_path: Path) -> None:
     ids=str,
 )
 def test_what_cannot_be_answered_is_one_line(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
-    done = roundhouse(tmp_path, "privacy", *arguments)
+    done = here(tmp_path, "privacy", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(said)
     assert len(done.stderr.splitlines()) == 1
@@ -112,13 +112,13 @@ WRONG = {
     [(option, text, wanted) for option, (wanted, texts) in WRONG.items() for text in texts],
 )
 def test_a_number_that_an_option_does_not_take_is_one_line(tmp_path: Path, option: str, text: str, wanted: str) -> None:
-    done = roundhouse(tmp_path, "privacy", f"{option}={text}")
+    done = here(tmp_path, "privacy", f"{option}={text}")
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {option}: expected {wanted}, got {text}\n")
 
 
 @pytest.mark.parametrize("option", ["--target-epsilon", "--budget"])
 def test_a_limit_that_is_no_number_is_refused_for_a_plan_too(tmp_path: Path, option: str) -> None:
-    done = roundhouse(tmp_path, "privacy", "private-digits", option, "0")
+    done = here(tmp_path, "privacy", "private-digits", option, "0")
     assert (done.returncode, done.stdout, done.stderr) == (
         2,
         "",
@@ -144,7 +144,7 @@ algorithm:
 def test_a_plan_is_asked_before_it_trains(home: Path) -> None:
     plan = home / "wards.yaml"
     plan.write_text(PLAN)
-    done = roundhouse(home, "privacy", str(plan))
+    done = here(home, "privacy", str(plan))
     assert done.stdout.splitlines() == [
         "population              wards",
         "epsilon                 6.4471 (by Rényi divergences 7.3300)",
@@ -169,7 +169,7 @@ def test_what_a_population_has_spent_counts_in_a_plans_forecast(home: Path) -> N
     assert found["epsilon"]["pld"] == pytest.approx(6.4471, abs=1e-4)
     assert (found["spent_before"], found["rounds_within"], found["unit"]) == (2, 8, "client")
     assert asked(home, str(plan), "--set", "rounds=10", "--set", "simulation=true")["spent_before"] == 0
-    refused = roundhouse(home, "privacy", str(plan), "--target-epsilon", "1")
+    refused = here(home, "privacy", str(plan), "--target-epsilon", "1")
     spent = ledger.statement().epsilon.best
     assert (refused.returncode, refused.stderr) == (
         2,
@@ -185,7 +185,7 @@ def test_a_budget_that_is_exceeded_already_is_said_so(home: Path) -> None:
     ledger.reserve(Gaussian(noise_multiplier=1.0, sampling_rate=0.25), "yesterday", 1, times=4)
     spent = epsilon([SelfComposed(Gaussian(noise_multiplier=1.0, sampling_rate=0.25), 4)], 1e-5).best
     exceeded, just_enough = (
-        roundhouse(home, "privacy", str(plan), "--budget", str(budget)).stdout.splitlines() for budget in (2, spent)
+        here(home, "privacy", str(plan), "--budget", str(budget)).stdout.splitlines() for budget in (2, spent)
     )
     assert exceeded[-2:] == [
         "rounds                  0",
@@ -210,7 +210,7 @@ algorithm:
 def test_where_records_are_hidden_the_client_is_named_that_pays_most(home: Path) -> None:
     plan = home / "silos.yaml"
     plan.write_text(RECORDS)
-    lines = dict(line.split("  ", 1) for line in roundhouse(home, "privacy", str(plan)).stdout.splitlines())
+    lines = dict(line.split("  ", 1) for line in here(home, "privacy", str(plan)).stdout.splitlines())
     assert lines["population"].strip() == "silos/client-1, which pays most"
     means = "one record of a client, or zero gradients in its place; delta 0.0001; Poisson batches of 32"
     assert lines["epsilon is of"].strip() == means
@@ -231,10 +231,10 @@ def test_noise_and_rounds_are_found_for_the_client_that_pays_most(home: Path) ->
     terms = Terms(population="silos/client-1", unit="record", delta=1e-4, budget=2.0)
     ledger = PrivacyLedger(home / "privacy" / "silos" / "client-1.db", terms, signer(), neighbours=RECORD)
     ledger.reserve(Gaussian(noise_multiplier=4.0), "run", 1)
-    refused = roundhouse(home, "privacy", str(plan), "--target-epsilon", "0.1")
+    refused = here(home, "privacy", str(plan), "--target-epsilon", "0.1")
     said = "after 5 rounds more: silos/client-1 has spent epsilon 0."
     assert said in refused.stderr, "rounds, not releases"
-    means = "(unit record, delta 0.0001; one record of a client, added or removed; no sampling"
+    means = "(unit record, delta 0.0001; all of it, where zeros are in the place of what one record sends: one record"
     assert means in refused.stderr
 
 
@@ -253,7 +253,7 @@ RECORD = Neighbours(relation="zero_out", said="one record of a client, or zero g
 
 def test_a_population_that_pays_by_record_is_a_table_of_its_clients_the_largest_epsilon_first(home: Path) -> None:
     population(home, ["north", "south", "west coast"])
-    done = roundhouse(home, "privacy", "sites")
+    done = here(home, "privacy", "sites")
     each = [epsilon([SelfComposed(Gaussian(noise_multiplier=4.0), times)], 1e-5).best for times in (2, 1)]
     assert done.stdout.splitlines() == [
         "population              sites: 3 clients, each pays for its own records",
@@ -268,7 +268,7 @@ def test_a_population_that_pays_by_record_is_a_table_of_its_clients_the_largest_
 
 def test_a_table_of_clients_names_twenty_and_json_has_all(home: Path) -> None:
     population(home, [f"client-{number:02}" for number in range(23)])
-    lines = roundhouse(home, "privacy", "sites").stdout.splitlines()
+    lines = here(home, "privacy", "sites").stdout.splitlines()
     assert len([line for line in lines if line.startswith("epsilon")]) == 20
     assert lines[-1] == "and                     3 clients more; --json has all"
     found = asked(home, "sites")
@@ -282,10 +282,10 @@ def test_a_ledger_gets_another_budget_or_none(home: Path) -> None:
     assert asked(home, "wards", "--set-budget", "8")["budget"] == 8.0
     assert asked(home, "wards")["budget"] == 8.0
     assert asked(home, "wards", "--set-budget", "none")["budget"] is None
-    assert "no budget" in roundhouse(home, "privacy", "wards").stdout
+    assert "no budget" in here(home, "privacy", "wards").stdout
     entries = asked(home, "wards")["entries"]
     for wrong in ("0", "nan", "much"):
-        done = roundhouse(home, "privacy", "wards", f"--set-budget={wrong}")
+        done = here(home, "privacy", "wards", f"--set-budget={wrong}")
         assert (done.returncode, done.stdout) == (2, "")
         assert f"error: --set-budget: expected a number above 0, or none for no limit, got {wrong}" in done.stderr
     assert asked(home, "wards")["entries"] == entries
@@ -301,7 +301,7 @@ def test_a_population_that_pays_by_record_gets_a_budget_for_every_client(home: P
 def test_a_name_that_a_plan_and_a_population_share_is_no_answer_and_each_has_another(home: Path) -> None:
     path = home / "privacy" / "private-digits.db"
     PrivacyLedger(path, Terms(population="private-digits", unit="client", delta=1e-5, budget=5.0), signer())
-    done = roundhouse(home, "privacy", "private-digits")
+    done = here(home, "privacy", "private-digits")
     assert (done.returncode, done.stdout) == (2, "")
     found = re.search(r"a shipped plan, and a population too; name the file, (\S+) or (\S+)", done.stderr)
     assert found is not None, done.stderr
@@ -315,7 +315,7 @@ def test_a_ledger_prints_its_statement(home: Path) -> None:
     neighbours = Neighbours(relation="add_or_remove_one", said="one client, added or removed")
     ledger = PrivacyLedger(path, terms, signer(), neighbours=neighbours)
     ledger.reserve(Gaussian(noise_multiplier=1.0), "run", 1)
-    done = roundhouse(home, "privacy", "wards")
+    done = here(home, "privacy", "wards")
     lines = done.stdout.splitlines()
     means = "one client, added or removed; no sampling"
     assert lines[:5] == [
@@ -332,6 +332,6 @@ def test_a_ledger_that_was_changed_is_one_line(home: Path) -> None:
     path = home / "privacy" / "wards.db"
     PrivacyLedger(path, Terms(population="wards", unit="client", delta=1e-5), signer())
     path.write_bytes(path.read_bytes().replace(b'"wards"', b'"words"'))
-    done = roundhouse(home, "privacy", "wards")
+    done = here(home, "privacy", "wards")
     assert done.returncode == 1
     assert "wards.db: entry 0: the signature does not fit: it was changed" in done.stderr
