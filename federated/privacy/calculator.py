@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from federated.errors import InputError
@@ -19,7 +18,7 @@ _ASK = (
 
 
 class Answer(NamedTuple):
-    """``rounds`` of Gaussian noise, of Poisson draws below a rate of 1, and their cost after what was spent before."""
+    """``rounds`` of Gaussian noise, of Poisson draws below a rate of 1, and their cost."""
 
     epsilon: Epsilon
     delta: float
@@ -35,8 +34,7 @@ class Answer(NamedTuple):
     @property
     def means(self) -> str:
         """What ε is one of; of what, client or record, only who asks knows."""
-        rate = "no sampling" if self.sampling == "none" else f"Poisson sampling at {self.sampling_rate:g}"
-        return f"{NEIGHBOURS}; delta {self.delta:g}; {rate}"
+        return _meaning(self.sampling_rate, self.delta)
 
     def as_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -51,7 +49,6 @@ def answer(
     rounds: int | None = None,
     target_epsilon: float | None = None,
     budget: float | None = None,
-    spent: Sequence[SelfComposed] = (),
 ) -> Answer:
     """The one of noise, rounds and epsilon that is not given; ``budget`` and ``target_epsilon`` are limits to epsilon.
 
@@ -66,15 +63,20 @@ def answer(
         case (float(), int(), None, None):
             pass
         case (None, int(), float(), None):
-            noise_multiplier = calibrated(release, rounds, target_epsilon, delta, spent)
+            noise_multiplier = calibrated(release, rounds, target_epsilon, delta)
             if noise_multiplier is None:
                 raise InputError(
-                    f"no noise is enough for epsilon {target_epsilon:g} after {rounds:,} rounds (one unit, added or "
-                    f"removed; delta {delta:g}; Poisson sampling at {sampling_rate:g}); allow more"
+                    f"no noise is enough for epsilon {target_epsilon:g} after {rounds:,} rounds "
+                    f"({_meaning(sampling_rate, delta)}); allow more"
                 )
         case (float(), None, None, float()):
-            rounds = affordable(release(noise_multiplier), budget, delta, spent)
+            rounds = affordable(release(noise_multiplier), budget, delta)
         case _:
             raise InputError(_ASK)
-    cost = epsilon([*spent, SelfComposed(release(noise_multiplier), rounds)], delta)
+    cost = epsilon([SelfComposed(release(noise_multiplier), rounds)], delta)
     return Answer(cost, delta, sampling_rate, noise_multiplier, rounds)
+
+
+def _meaning(sampling_rate: float, delta: float) -> str:
+    rate = "no sampling" if sampling_rate == 1 else f"Poisson sampling at {sampling_rate:g}"
+    return f"{NEIGHBOURS}; delta {delta:g}; {rate}"

@@ -101,9 +101,9 @@ def test_the_least_noise_for_a_budget() -> None:
 
 def test_a_target_that_no_noise_meets_is_refused_with_what_its_epsilon_is_of() -> None:
     assert calibrated(lambda _: sampled(1.0, 0.0), 10, 1.0, DELTA) is None
-    said = r"epsilon 1 after 10 rounds \(one unit, added or removed; delta 1e-05; Poisson sampling at 0.5\)"
+    said = r"epsilon 1e-07 after 1,000,000,000 rounds \(one unit, added or removed; delta 1e-05; no sampling\)"
     with pytest.raises(InputError, match=said):
-        answer(0.5, DELTA, rounds=10, target_epsilon=1.0, spent=[SelfComposed(sampled(1.0), 1)])
+        answer(1.0, DELTA, rounds=10**9, target_epsilon=1e-7)
 
 
 @pytest.mark.parametrize(
