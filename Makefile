@@ -11,7 +11,7 @@ train: .venv/installed
 
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-# The suite: of tests that take long, the short form. About ten minutes on two cores.
+# The suite: of tests that take long, the short form. About a quarter of an hour on two cores.
 test: .venv/installed-dev
 	$(PYTEST) -m "not slow"
 
