@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from benchmarks.report import Table, machine
 from configs.plan import Plan
 from federated.engine import Engine
 from federated.federation import Federation
+from tasks.png import png
 
 _READING = Path(__file__).with_name("privacy-reading.md")
 _TITLE = "What privacy costs in accuracy"
@@ -128,9 +128,7 @@ def draw(told: Sequence[Told]) -> bytes:
         _panel(axes, [family for family in told if family.promise == promise])
         axes.set_xlabel(f"epsilon of the whole training\n({promise})")
     figure.suptitle(f"{_TITLE}: mean and range of seeds")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=110)
-    return buffer.getvalue()
+    return png(figure)
 
 
 def _panel(axes: Axes, told: Sequence[Told]) -> None:

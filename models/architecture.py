@@ -88,6 +88,11 @@ def require_ids(kind: str, what: str, values: NDArray[np.float32], count: int, w
         )
 
 
+def layers(model: keras.Model) -> list[keras.Layer]:
+    """Every layer, inner models and their layers included."""
+    return list(model._flatten_layers(include_self=False))
+
+
 def build_seeded(
     spec: Model, inputs: Shape, classes: int | None, seed: int, precision: Precision = "float32"
 ) -> keras.Model:

@@ -9,7 +9,7 @@ import keras
 
 from federated.errors import PlanError
 from federated.local_training import LocalTraining
-from models.architecture import Asked
+from models.architecture import Asked, layers
 from models.devices import Devices
 from models.layout import Layout
 
@@ -104,8 +104,3 @@ def _operations(model: keras.Model) -> Iterator[str]:
             yield from _operations(operation)
         elif not isinstance(operation, keras.layers.Layer):
             yield type(operation).__name__
-
-
-def layers(model: keras.Model) -> list[keras.Layer]:
-    """Every layer, inner models' included."""
-    return list(model._flatten_layers(include_self=False))

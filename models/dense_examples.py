@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from models.architecture import BUILDING
+from models.architecture import BUILDING, layers
 from models.gradients import Slope
 from models.objectives import Objective
 
@@ -85,13 +85,13 @@ class DenseExamples:
 
 def takes(model: keras.Model) -> bool:
     """Whether all that has weights in a model is dense layers, each used once on rows of numbers, without penalties."""
-    layers = [layer for layer in model._flatten_layers(include_self=False) if not isinstance(layer, keras.Model)]
-    dense = [layer for layer in layers if type(layer) is keras.layers.Dense]
+    own = [layer for layer in layers(model) if not isinstance(layer, keras.Model)]
+    dense = [layer for layer in own if type(layer) is keras.layers.Dense]
     return (
-        all(type(layer).__name__ in _KINDS for layer in layers)
+        all(type(layer).__name__ in _KINDS for layer in own)
         and all(len(layer._inbound_nodes) == 1 and len(layer.input.shape) == 2 for layer in dense)
         and not model.losses
-        and all(layer.trainable for layer in layers)
+        and all(layer.trainable for layer in own)
     )
 
 

@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from federated.errors import PlanError
-from models.architecture import AskedDevice, DeviceType
+from models.architecture import AskedDevice, DeviceType, layers
 
 HOST = "/device:CPU:0"
 """Where models and optimizers are built: their first weights are then the same for every type of device."""
@@ -69,7 +69,7 @@ def chosen(asked: AskedDevice, replicas: int, cpus: Sequence[str], gpus: Sequenc
 
 def off_cudnn(model: keras.Model) -> None:
     """Keras gives recurrent layers a GPU's operations wherever a GPU is visible; this model trains without one."""
-    for layer in model._flatten_layers():
+    for layer in layers(model):
         if getattr(layer, "use_cudnn", None) == "auto":
             layer.use_cudnn = False
 

@@ -1,4 +1,4 @@
-"""Max-pooling whose gradient takes a third of the time of TensorFlow's own on a CPU, and has the same bits."""
+"""Max-pooling whose gradient takes less than half as long as TensorFlow's own on a CPU, and has the same bits."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+
+from models.architecture import layers
 
 
 class TiledMaxPooling2D(keras.layers.MaxPooling2D):
@@ -28,7 +30,7 @@ class TiledMaxPooling2D(keras.layers.MaxPooling2D):
 
 def tile_pools(model: keras.Model) -> None:
     """Gives the model's max-pooling layers, inner models' included, the quicker gradient."""
-    for layer in model._flatten_layers():
+    for layer in layers(model):
         if type(layer) is keras.layers.MaxPooling2D:
             layer.__class__ = TiledMaxPooling2D
 

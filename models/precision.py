@@ -5,8 +5,7 @@ from __future__ import annotations
 import keras
 
 from federated.errors import PlanError
-from models.architecture import Precision
-from models.compilation import layers
+from models.architecture import Precision, layers
 
 LOSS_SCALES: dict[Precision, float] = {"float32": 1.0, "mixed_bfloat16": 1.0, "mixed_float16": 1024.0}
 """What losses are multiplied by on the way back, and gradients divided by after: below 6e-8 float16 knows only zero.

@@ -161,4 +161,4 @@ def _of_rounds(found: Answer) -> Iterator[tuple[str, str]]:
     yield "noise multiplier", f"{found.noise_multiplier:g}"
     yield "sampling rate", f"{found.sampling_rate:g}, {drawn}"
     yield "rounds", f"{found.rounds:,}"
-    yield "neighbours differ in", NEIGHBOURS
+    yield "neighbours differ in", NEIGHBOURS.said

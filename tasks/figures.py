@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Sequence
 from textwrap import fill
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from configs.plan import Plan
 from federated.federation import Federation
 from tasks.holdings_figure import who_holds_what
+from tasks.png import png
 from tasks.training import RoundReport
 
 Rows = NDArray[np.float32]
@@ -53,7 +53,7 @@ def metrics_by_round(reports: Sequence[RoundReport], score: str) -> bytes:
             _plot(axes, reports, "train_loss", "local training")
         _decorate(axes, "round", name)
     figure.suptitle("Global model by round")
-    return _png(figure)
+    return png(figure)
 
 
 def clients_by_round(reports: Sequence[RoundReport], score: str) -> bytes:
@@ -68,7 +68,7 @@ def clients_by_round(reports: Sequence[RoundReport], score: str) -> bytes:
     axes.plot(rounds, median, color="C0", label="median", marker=_marker(rounds))
     _decorate(axes, "round", f"{score} on own test rows")
     figure.suptitle("Global model over clients")
-    return _png(figure)
+    return png(figure)
 
 
 def epsilon_by_round(reports: Sequence[RoundReport], means: str, budget: float | None) -> bytes:
@@ -81,7 +81,7 @@ def epsilon_by_round(reports: Sequence[RoundReport], means: str, budget: float |
     axes.set_ylim(bottom=0)
     _decorate(axes, "round", "epsilon")
     figure.suptitle(f"Privacy by round\n{fill(means, _TITLE_WIDTH)}", fontsize="medium")
-    return _png(figure)
+    return png(figure)
 
 
 def fitted_line(federation: Federation, predict: Callable[[Rows], Rows]) -> bytes:
@@ -97,7 +97,7 @@ def fitted_line(federation: Federation, predict: Callable[[Rows], Rows]) -> byte
     axes.plot(grid[:, 0], predict(grid)[:, 0], color="black", label="global model")
     _decorate(axes, "x", "y")
     figure.suptitle("Clients' points and the global model")
-    return _png(figure)
+    return png(figure)
 
 
 def _plot(axes: Axes, reports: Sequence[RoundReport], name: str, label: str) -> None:
@@ -117,9 +117,3 @@ def _decorate(axes: Axes, x_label: str, y_label: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=x_label == "round"))
     axes.legend(frameon=False)
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=110)
-    return buffer.getvalue()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -15,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from federated.data import Client
+from tasks.png import png
 
 _MOST_NAMED = 60  # clients that can be told apart by name
 _MOST_COLOURS = 20
@@ -24,9 +24,7 @@ _HEIGHT, _LEAST_HEIGHT, _MOST_HEIGHT = 0.2, 1.6, 9.0  # inches: of a client's li
 
 def who_holds_what(clients: Sequence[Client], labels: Sequence[str] | None) -> bytes:
     """The figure below, as PNG."""
-    buffer = io.BytesIO()
-    holdings_figure(clients, labels).savefig(buffer, dpi=110)
-    return buffer.getvalue()
+    return png(holdings_figure(clients, labels))
 
 
 def holdings_figure(clients: Sequence[Client], labels: Sequence[str] | None) -> Figure:

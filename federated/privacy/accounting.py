@@ -18,9 +18,6 @@ from federated.privacy.releases import Release
 if TYPE_CHECKING:
     from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
 
-RELATION = "add_or_remove_one"
-"""How neighbouring data differ for who asks of sampling, as the calculator does."""
-
 COARSE = 8
 """How many times as coarsely a ledger counts: in a seventh of the time, and up by less than a thousandth of ε."""
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from federated.errors import InputError
-from federated.privacy.accounting import RELATION, Epsilon, SelfComposed, affordable, calibrated, epsilon
-from federated.privacy.neighbours import Sampling, sampling
+from federated.privacy.accounting import Epsilon, SelfComposed, affordable, calibrated, epsilon
+from federated.privacy.neighbours import Neighbours, Sampling, sampling
 from federated.privacy.releases import Gaussian
 
-NEIGHBOURS = "one unit, added or removed"
+NEIGHBOURS = Neighbours(relation="add_or_remove_one", said="one unit, added or removed")
 
 _ASK = (
     "give --noise-multiplier and --rounds for epsilon, --rounds and --target-epsilon for the noise, "
@@ -27,18 +27,23 @@ class Answer(NamedTuple):
     rounds: int
 
     @property
+    def release(self) -> Gaussian:
+        """That of one round."""
+        return Gaussian(noise_multiplier=self.noise_multiplier, sampling_rate=self.sampling_rate)
+
+    @property
     def sampling(self) -> Sampling:
         """What ε assumes of who takes part, as a ledger says it."""
-        return sampling([Gaussian(noise_multiplier=self.noise_multiplier, sampling_rate=self.sampling_rate)])
+        return sampling([self.release])
 
     @property
     def means(self) -> str:
         """What ε is one of; of what, client or record, only who asks knows."""
-        return _meaning(self.sampling_rate, self.delta)
+        return _meaning(self.release, self.delta)
 
     def as_json(self) -> dict[str, Any]:
         """As plain values."""
-        assumed = {"relation": RELATION, "sampling": self.sampling, "means": self.means}
+        assumed = {"relation": NEIGHBOURS.relation, "sampling": self.sampling, "means": self.means}
         return self._asdict() | {"epsilon": self.epsilon.as_json()} | assumed
 
 
@@ -67,7 +72,7 @@ def answer(
             if noise_multiplier is None:
                 raise InputError(
                     f"no noise is enough for epsilon {target_epsilon:g} after {rounds:,} rounds "
-                    f"({_meaning(sampling_rate, delta)}); allow more"
+                    f"({_meaning(release(1.0), delta)}); allow more"
                 )
         case (float(), None, None, float()):
             rounds = affordable(release(noise_multiplier), budget, delta)
@@ -77,6 +82,6 @@ def answer(
     return Answer(cost, delta, sampling_rate, noise_multiplier, rounds)
 
 
-def _meaning(sampling_rate: float, delta: float) -> str:
-    rate = "no sampling" if sampling_rate == 1 else f"Poisson sampling at {sampling_rate:g}"
-    return f"{NEIGHBOURS}; delta {delta:g}; {rate}"
+def _meaning(release: Gaussian, delta: float) -> str:
+    drawn = "no sampling" if sampling([release]) == "none" else f"Poisson sampling at {release.rate:g}"
+    return f"{NEIGHBOURS.said}; delta {delta:g}; {drawn}"

@@ -10,8 +10,10 @@ import pytest
 import tensorflow as tf
 
 from federated.data import Split
+from federated.dp_sgd import DpSgd
 from federated.local_optimizers import Sgd
 from federated.local_training import LocalTraining
+from models.architecture import Asked
 from models.keras_engine import KerasEngine
 from models.max_pooling import TiledMaxPooling2D, tile_pools
 from models.specs import Cnn
@@ -69,13 +71,24 @@ def test_inner_models_are_given_it_and_other_layers_are_not() -> None:
     assert found == ["AveragePooling2D", "TiledMaxPooling2D", "TiledMaxPooling2D"]
 
 
-def test_a_network_trains_to_the_same_bits_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+PLAIN = LocalTraining(steps=6, batch_size=6, optimizer=Sgd(learning_rate=0.1))
+CLIPPED = PLAIN.model_copy(update={"clip_examples": 0.5})
+PRIVATE = PLAIN.model_copy(update={"dp_sgd": DpSgd(norm=0.5, noise_multiplier=1.0, seeded=True)})
+
+
+@pytest.mark.parametrize(
+    ("work", "compilation"),
+    [(PLAIN, "graph"), (PLAIN, "xla"), (CLIPPED, "graph"), (PRIVATE, "graph")],
+    ids=["graph", "xla", "clip_examples", "dp_sgd"],
+)
+def test_a_network_trains_to_the_same_bits_with_it(
+    work: LocalTraining, compilation: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = np.random.default_rng(0)
     data = Split(rng.random((20, 12, 8, 2), dtype=np.float32), rng.integers(0, 3, 20).astype(np.int32))
-    work = LocalTraining(epochs=2, batch_size=6, optimizer=Sgd(learning_rate=0.1))
 
     def trained() -> np.ndarray:
-        engine = KerasEngine(Cnn(filters=(4, 8), hidden=16), (12, 8, 2), 3)
+        engine = KerasEngine(Cnn(filters=(4, 8), hidden=16), (12, 8, 2), 3, compilation)
         return engine.fit(engine.init(3), data, work, np.random.default_rng(5)).params
 
     quick, used = trained(), []

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.roundhouse.commands import environment, roundhouse
+from tests.roundhouse.commands import environment, here
 
 TABLE = "site,height,label\n" + "\n".join(f"{'ab'[n % 2]},{n / 7},{n % 3 % 2}" for n in range(60))
 
 
 def test_check_prints_the_whole_plan_and_what_it_costs(home: Path) -> None:
-    done = roundhouse(home, "check", "quickstart")
+    done = here(home, "check", "quickstart")
     assert done.returncode == 0
     for text in (
         "learning_rate: 0.1",
@@ -27,7 +27,7 @@ def test_check_prints_the_whole_plan_and_what_it_costs(home: Path) -> None:
 
 
 def test_check_gives_programs_the_plan_and_the_estimate(home: Path) -> None:
-    answer = json.loads(roundhouse(home, "check", "quickstart", "--set", "rounds=7", "--json").stdout)
+    answer = json.loads(here(home, "check", "quickstart", "--set", "rounds=7", "--json").stdout)
     assert answer["plan"]["rounds"] == 7
     estimate = answer["estimate"]
     assert (estimate["clients"], estimate["cohort"], estimate["parameters"]) == (20, 10, 4810)
@@ -36,15 +36,15 @@ def test_check_gives_programs_the_plan_and_the_estimate(home: Path) -> None:
 
 def test_check_without_data_takes_the_plan_for_what_it_says(home: Path) -> None:
     absent = ("csv-template", "--no-data", "--set", "data.path=/nowhere/table.csv")
-    done = roundhouse(home, "check", *absent)
+    done = here(home, "check", *absent)
     assert (done.returncode, done.stderr) == (0, "")
     assert "path: /nowhere/table.csv" in done.stdout
     assert "parameters" not in done.stdout
-    assert roundhouse(home, "check", *absent, "--set", "rounds=0").returncode == 2
+    assert here(home, "check", *absent, "--set", "rounds=0").returncode == 2
 
 
 def test_plans_lists_every_plan_that_ships(home: Path) -> None:
-    listed = roundhouse(home, "plans").stdout
+    listed = here(home, "plans").stdout
     for name in ("quickstart", "breast-cancer", "linear-regression", "csv-template"):
         assert name in listed
 
@@ -81,7 +81,7 @@ def test_checking_imports_nothing_heavy(home: Path, arguments: list[str]) -> Non
     ],
 )
 def test_a_bad_plan_is_one_line_that_names_the_field_and_exit_code_2(home: Path, changes: list[str], says: str) -> None:
-    done = roundhouse(home, "check", "quickstart", *(word for change in changes for word in ("--set", change)))
+    done = here(home, "check", "quickstart", *(word for change in changes for word in ("--set", change)))
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ")
@@ -109,7 +109,7 @@ def test_bad_data_are_one_line_that_names_the_place_and_exit_code_2(
 ) -> None:
     (tmp_path / "table.csv").write_text(table)
     monkeypatch.chdir(tmp_path)
-    done = roundhouse(home, "check", "csv-template", "--set", change, extra={"PYTHONPATH": ""})
+    done = here(home, "check", "csv-template", "--set", change)
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ")
@@ -117,12 +117,12 @@ def test_bad_data_are_one_line_that_names_the_place_and_exit_code_2(
 
 
 def test_an_unknown_plan_names_a_close_one(home: Path) -> None:
-    done = roundhouse(home, "check", "quikstart")
+    done = here(home, "check", "quikstart")
     assert done.returncode == 2
     assert done.stderr == "error: there is no plan 'quikstart'; did you mean 'quickstart'?\n"
 
 
 def test_debug_shows_the_traceback(home: Path) -> None:
-    done = roundhouse(home, "check", "quickstart", "--set", "rounds=0", "--debug")
+    done = here(home, "check", "quickstart", "--set", "rounds=0", "--debug")
     assert done.returncode == 2
     assert "Traceback" in done.stderr

@@ -16,7 +16,7 @@ from configs.plan import Plan
 from federated.federation import Federation
 from roundhouse.holdings import Holding, Holdings, differences, holdings
 from roundhouse.holdings_table import described
-from tests.roundhouse.commands import environment, roundhouse
+from tests.roundhouse.commands import environment, here, roundhouse
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,7 +44,7 @@ def rows_of(printed: str) -> dict[str, list[str]]:
 
 
 def test_data_prints_a_line_a_client_with_its_rows_by_class(home: Path) -> None:
-    done = roundhouse(home, "data", "quickstart")
+    done = here(home, "data", "quickstart")
     assert (done.returncode, done.stderr) == (0, "")
     _, federation = loaded("quickstart")
     printed = rows_of(done.stdout)
@@ -58,7 +58,7 @@ def test_data_prints_a_line_a_client_with_its_rows_by_class(home: Path) -> None:
 
 
 def test_data_says_how_much_clients_differ_and_what_the_server_holds_out(home: Path) -> None:
-    printed = roundhouse(home, "data", "quickstart").stdout
+    printed = here(home, "data", "quickstart").stdout
     _, federation = loaded("quickstart")
     sizes = sorted(len(client.train) for client in federation.clients.values())
     assert f"rows to train on         {sizes[0]} to {sizes[-1]} a client, median" in printed
@@ -67,7 +67,7 @@ def test_data_says_how_much_clients_differ_and_what_the_server_holds_out(home: P
 
 
 def test_data_saves_a_picture_in_the_current_folder_and_says_where(home: Path, tmp_path: Path) -> None:
-    done = roundhouse(home, "data", "quickstart")
+    done = here(home, "data", "quickstart")
     picture = tmp_path / "quickstart-who-holds-what.png"
     assert done.stdout.splitlines()[-1].split() == ["picture", str(picture)]
     assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
@@ -79,7 +79,7 @@ def test_data_saves_a_picture_in_the_current_folder_and_says_where(home: Path, t
 
 def test_the_picture_goes_where_the_user_wants_it(home: Path, tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
-    done = roundhouse(home, "data", "linear-regression", "--picture", "pictures/line.png")
+    done = here(home, "data", "linear-regression", "--picture", "pictures/line.png")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "pictures" / "line.png").stat().st_size > 5000
     assert not list(tmp_path.glob("*.png"))
@@ -87,7 +87,7 @@ def test_the_picture_goes_where_the_user_wants_it(home: Path, tmp_path: Path) ->
 
 def test_data_gives_programs_every_client(home: Path, tmp_path: Path) -> None:
     many = ["--set", "partition={kind: labels, clients: 70, labels_each: 2}"]
-    done = roundhouse(home, "data", "quickstart", *many, "--json")
+    done = here(home, "data", "quickstart", *many, "--json")
     assert (done.returncode, done.stderr) == (0, "")
     answer = json.loads(done.stdout)
     assert len(answer["clients"]) == 70
@@ -103,17 +103,17 @@ def test_data_gives_programs_every_client(home: Path, tmp_path: Path) -> None:
 
 def test_a_regression_has_the_mean_and_the_deviation_of_its_targets(home: Path) -> None:
     _, federation = loaded("linear-regression")
-    printed = rows_of(roundhouse(home, "data", "linear-regression").stdout)
+    printed = rows_of(here(home, "data", "linear-regression").stdout)
     for name, client in federation.clients.items():
         y = client.train.y.astype(np.float64)
         assert printed[name][2:] == [f"{y.mean():.4g}", f"{y.std():.3g}"]
-    answer = json.loads(roundhouse(home, "data", "linear-regression", "--json").stdout)
+    answer = json.loads(here(home, "data", "linear-regression", "--json").stdout)
     assert answer["clients"][0]["classes"] is None
     assert f"{answer['differences']['between_clients']:.3f}" == printed["between"][1]
 
 
 def test_more_than_sixty_clients_are_sixty_lines_and_a_number(home: Path) -> None:
-    done = roundhouse(home, "data", "quickstart", "--set", "partition={kind: iid, clients: 75}")
+    done = here(home, "data", "quickstart", "--set", "partition={kind: iid, clients: 75}")
     printed = rows_of(done.stdout)
     assert sum(name.startswith("client-") for name in printed) == 60
     assert printed["…"] == ["and", "15", "more"]
@@ -185,7 +185,7 @@ def test_the_variance_between_clients_is_that_of_a_regression_on_who_holds_the_r
     ],
 )
 def test_a_bad_plan_is_one_line_exit_code_2_and_no_picture(home: Path, tmp_path: Path, change: str, says: str) -> None:
-    done = roundhouse(home, "data", "quickstart", "--set", change)
+    done = here(home, "data", "quickstart", "--set", change)
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"error: {says}")
@@ -193,13 +193,13 @@ def test_a_bad_plan_is_one_line_exit_code_2_and_no_picture(home: Path, tmp_path:
 
 
 def test_a_picture_is_a_png(home: Path) -> None:
-    done = roundhouse(home, "data", "quickstart", "--picture", "who.jpg")
+    done = here(home, "data", "quickstart", "--picture", "who.jpg")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: --picture: expected a file that ends in .png, got 'who.jpg'\n"
 
 
 def test_a_folder_that_is_not_there_is_one_line(home: Path) -> None:
-    done = roundhouse(home, "data", "quickstart", "--picture", "nowhere/who.png")
+    done = here(home, "data", "quickstart", "--picture", "nowhere/who.png")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         "error: --picture: cannot write nowhere/who.png (No such file or directory); choose another file\n"

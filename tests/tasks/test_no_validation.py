@@ -12,6 +12,7 @@ from federated.scaling import AsIs
 from federated.sources import Line
 from roundhouse.display import line
 from tasks.figures import metrics_by_round
+from tasks.png import png
 from tasks.round_tasks import evaluate_model
 from tasks.training import At, Contribution, RoundReport, Training
 from tests.fakes import FakeEngine
@@ -32,10 +33,7 @@ def test_a_round_is_measured_on_clients_test_rows_alone() -> None:
 
 def test_the_figure_of_rounds_shows_the_clients_median(monkeypatch) -> None:
     drawn = list[Figure]()
-    saved = Figure.savefig
-    monkeypatch.setattr(
-        Figure, "savefig", lambda figure, *given, **more: (drawn.append(figure), saved(figure, *given, **more))
-    )
+    monkeypatch.setattr("tasks.figures.png", lambda figure: (drawn.append(figure), png(figure))[1])
     metrics = [{"client_loss_median": 3.0 - n, "client_mae_median": 1.0, "train_loss": 2.0} for n in range(3)]
     reports = [RoundReport(n + 1, (), (), found, (0.0,) * 5, {}) for n, found in enumerate(metrics)]
     assert metrics_by_round(reports, "mae").startswith(b"\x89PNG")
