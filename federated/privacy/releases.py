@@ -11,10 +11,10 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from federated.component import ByKind, Component
+from federated.privacy.losses import Losses, losses_of
 
 if TYPE_CHECKING:
     from dp_accounting import DpEvent
-    from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
 
 Unit = Literal["client", "record"]
 """What neighbouring data differ in: all that a client holds, or one of its rows."""
@@ -24,7 +24,6 @@ NoiseMultiplier = Annotated[float, Field(ge=0, description="standard deviation o
 
 _DEVIATIONS = 20  # ten on each side: what is outside has a probability of 10⁻²³
 _LARGEST = 700  # e to the power of more is no number
-_TOGETHER = 1000
 _AS_GOOD_AS_NONE = 1e-9
 
 
@@ -67,8 +66,8 @@ class Release(Component, ABC):
         return _DEVIATIONS * math.sqrt(times) * self.deviation
 
     @abstractmethod
-    def losses(self, times: int, interval: float) -> PrivacyLossDistribution | None:
-        """The privacy loss of so many; None where it is not known. Asked where it is ``noised``."""
+    def losses(self, interval: float) -> Losses | None:
+        """Its privacy loss, in steps of ``interval``; None where it is not known. Asked where it is ``noised``."""
 
     def resembling(self) -> Release:
         """What costs about the same, and is known by its Rényi divergences: to begin a search with."""
@@ -113,22 +112,19 @@ class Gaussian(Release):
 
     def reach(self, times: int) -> float:
         """Of all together; and of what is composed, which may be long where it is seldom so."""
-        return super().reach(times) + 2 * self._longest(1 if self.sampling_rate < 1 else times)
+        return super().reach(times) + 2 * self._longest
 
-    def _longest(self, times: int) -> float:
-        """From the least loss that ever happens, or zero, to the largest: of so many whose noise is one Gaussian's."""
-        noise = self.noise_multiplier / math.sqrt(times)
-        present = noise**-2 / 2 + _DEVIATIONS / 2 / noise
+    @property
+    def _longest(self) -> float:
+        """From the least loss that ever happens, or zero, to the largest."""
+        present = self.noise_multiplier**-2 / 2 + _DEVIATIONS / 2 / self.noise_multiplier
         if self.sampling_rate == 1:
             return present
         absent = math.log1p(-self.sampling_rate)
         return float(np.logaddexp(absent, math.log(self.sampling_rate) + present)) - absent
 
-    def losses(self, times: int, interval: float) -> PrivacyLossDistribution | None:
-        if self.sampling_rate < 1:
-            return _composed(_losses(self, interval), times)
-        together = self.model_copy(update={"noise_multiplier": self.noise_multiplier / math.sqrt(times)})
-        return _losses(together, interval)
+    def losses(self, interval: float) -> Losses | None:
+        return _losses(self, interval)
 
     def covers(self, actual: Release) -> bool:
         return (
@@ -177,8 +173,8 @@ class TruncatedGaussian(Release):
     def reach(self, times: int) -> float:
         return self.resembling().reach(times)
 
-    def losses(self, times: int, interval: float) -> PrivacyLossDistribution | None:
-        return _composed(_losses(self, interval), times)
+    def losses(self, interval: float) -> Losses | None:
+        return _losses(self, interval)
 
     def resembling(self) -> Release:
         return Gaussian(noise_multiplier=self.noise_multiplier, sampling_rate=self.sampling_rate)
@@ -217,7 +213,7 @@ class Skellam(Release):
         rho = squared / (2 * variance) + 2 * squared / (4 * variance**2)
         return dp_accounting.ZCDpEvent(rho, xi=(6 * squared - squared) / (4 * variance**2))
 
-    def losses(self, times: int, interval: float) -> PrivacyLossDistribution | None:
+    def losses(self, interval: float) -> Losses | None:
         return None
 
     def covers(self, actual: Release) -> bool:
@@ -229,30 +225,23 @@ class Skellam(Release):
 
 
 @lru_cache(maxsize=64)
-def _losses(release: Gaussian | TruncatedGaussian, interval: float) -> PrivacyLossDistribution:
-    """Of one: it takes longer than to compose a thousand."""
-    from dp_accounting.pld import privacy_loss_distribution as losses
+def _losses(release: Gaussian | TruncatedGaussian, interval: float) -> Losses:
+    """It takes longer than to compose a thousand."""
+    from dp_accounting.pld import privacy_loss_distribution as known
 
     if isinstance(release, Gaussian):
-        return losses.from_gaussian_mechanism(
+        found = known.from_gaussian_mechanism(
             release.noise_multiplier, sampling_prob=release.sampling_rate, value_discretization_interval=interval
         )
-    return losses.from_truncated_subsampled_gaussian_mechanism(
-        release.units,
-        release.sampling_rate,
-        release.most,
-        release.noise_multiplier,
-        value_discretization_interval=interval,
-    )
-
-
-def _composed(one: PrivacyLossDistribution, times: int) -> PrivacyLossDistribution:
-    """Very many of one, thousand by thousand: the library bounds all loosely where one is so much shorter."""
-    if times < _TOGETHER**2:
-        return one.self_compose(times)
-    thousands, rest = divmod(times, _TOGETHER)
-    composed = one.self_compose(_TOGETHER).self_compose(thousands)
-    return composed.compose(one.self_compose(rest)) if rest else composed
+    else:
+        found = known.from_truncated_subsampled_gaussian_mechanism(
+            release.units,
+            release.sampling_rate,
+            release.most,
+            release.noise_multiplier,
+            value_discretization_interval=interval,
+        )
+    return losses_of(found)
 
 
 AnyRelease = Annotated[Gaussian | TruncatedGaussian | Skellam, Field(discriminator="kind"), ByKind()]
