@@ -19,6 +19,7 @@ from flwr.server.strategy.aggregate import (
     aggregate_qffl,
     aggregate_trimmed_avg,
 )
+from flwr.supercore.differential_privacy import compute_adaptive_noise_params, compute_clip_model_update, compute_stdv
 
 CUT = 6  # entries in the first layer
 
@@ -48,6 +49,18 @@ def rules(case: dict[str, Any]) -> dict[str, Any]:
         "qfedavg": aggregate_qffl(layers(np.zeros(case["rows"].shape[1])), deltas, scales),
     }
     return {name: flat(model) for name, model in found.items()}
+
+
+def private(case: dict[str, Any]) -> dict[str, Any]:
+    """Every client's update after clipping, and the deviations of the noise on a mean of 100 times as many."""
+    norm, multiplier, expected = float(case["norm"]), float(case["multiplier"]), 100 * len(case["rows"])
+    start = layers(np.zeros(case["rows"].shape[1], np.float32))
+    clipped = [layers(row.copy()) for row in case["rows"]]
+    for model in clipped:
+        compute_clip_model_update(model, start, norm)
+    _, beside_count = compute_adaptive_noise_params(multiplier, expected, None)
+    deviations = [compute_stdv(given, norm, expected) for given in (multiplier, beside_count)]
+    return {"clip": np.array([flat(model) for model in clipped]), "deviations": np.array(deviations)}
 
 
 def course(strategy: Any, params: Any, deltas: Any, before_round: Any) -> Any:
@@ -102,7 +115,7 @@ def main() -> None:
     cases = sorted({name.partition("/")[0] for name in given if name.startswith("case")})
     for case in cases:
         fields = {name.partition("/")[2]: given[name] for name in given if name.startswith(f"{case}/")}
-        found |= {f"{case}/{name}": result for name, result in rules(fields).items()}
+        found |= {f"{case}/{name}": result for name, result in (rules(fields) | private(fields)).items()}
     found |= servers(given["params"], given["deltas"])
     np.savez(sys.argv[2], **found)
 

@@ -1,4 +1,4 @@
-"""Rules and server optimizers against Flower's own, where Flower is installed.
+"""Rules, server optimizers, clipping and sizes of noise against Flower's own, where Flower is installed.
 
 Flower has an environment of its own, because its dependencies and this project's differ: ``make
 .venv-flower/installed``, or ``FLOWER_PYTHON``. Where the two differ by definition, what is the same is compared:
@@ -10,6 +10,8 @@ Flower has an environment of its own, because its dependencies and this project'
   own loss in it.
 - FedAdagrad, FedAdam, FedYogi: Flower's v starts at zero, the paper's at τ². Flower is started as the paper has it.
 - FedAdam: Flower corrects the bias of the moments, the paper does not. Flower gets a rate that undoes it.
+
+FedProx cannot be compared: Flower leaves its term to the client's own code.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import pytest
 
 from federated.rules import Bulyan, Krum, Mean, Median, MultiKrum, QFedAvg, TrimmedMean, WeightedMean
 from federated.server_optimizers import ServerAdagrad, ServerAdam, ServerMomentum, ServerYogi
+from federated.transforms import AdaptiveGaussian, CentralGaussian, Clip
 from tests.fakes import update
 
 ROOT = Path(__file__).parents[2]
@@ -59,6 +62,8 @@ def drawn(seed: int) -> dict[str, Any]:
         "keep": int(rng.integers(1, clients - byzantine + 1)),
         "trim": (rng.integers(0, (clients - 1) // 2 + 1) + 0.3) / clients if clients > 2 else 0.1,
         "qffl_deltas": losses[:, None] ** Q * gradients,
+        "norm": np.median(np.linalg.norm(rows, axis=1)),
+        "multiplier": rng.uniform(0.5, 4),
         "qffl_scales": Q * losses ** (Q - 1) * squares + LIPSCHITZ * losses**Q,
     }
 
@@ -101,6 +106,25 @@ def test_a_rule_gives_what_flowers_gives(name, seed, flowers) -> None:
     ]
     result = rule.next(rule.init(20), sent).result
     np.testing.assert_allclose(result, flowers[f"case{seed}/{name}"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(CASES))
+def test_updates_are_clipped_as_flower_clips_them(seed, flowers) -> None:
+    case = drawn(seed)
+    clip, rng = Clip(norm=float(case["norm"])), np.random.default_rng(0)
+    clipped = [clip.encode(update("a", row, 1.0), (20,), rng).delta for row in case["rows"]]
+    np.testing.assert_allclose(clipped, flowers[f"case{seed}/clip"], rtol=1e-5, atol=1e-7)
+    assert 0 < sum((after != row).any() for after, row in zip(clipped, case["rows"], strict=True)) < len(clipped)
+
+
+@pytest.mark.parametrize("seed", range(CASES))
+def test_noise_has_the_size_that_flower_gives_it(seed, flowers) -> None:
+    """On a mean: with a norm that is given, and with one that follows the updates and is paid for."""
+    case = drawn(seed)
+    given = {"norm": float(case["norm"]), "noise_multiplier": float(case["multiplier"]), "seeded": True}
+    share = 1 / (100 * len(case["rows"]))
+    found = [kind(**given).deviation(share) for kind in (CentralGaussian, AdaptiveGaussian)]
+    np.testing.assert_allclose(found, flowers[f"case{seed}/deviations"], rtol=1e-6)
 
 
 SERVERS = (

@@ -107,7 +107,16 @@ def test_no_lane_differs_from_another_in_a_bit(inputs, hidden, classes, batch) -
     assert len(bits_by_lane(one, inputs, classes, work)) == 1
 
 
-@pytest.mark.parametrize("clip", [{}, {"clipnorm": 0.1}, {"global_clipnorm": 0.1}, {"clipvalue": 0.01}], ids=str)
+@pytest.mark.parametrize(
+    "clip",
+    [
+        {},
+        {"global_clipnorm": 0.1},
+        pytest.param({"clipnorm": 0.1}, marks=pytest.mark.slow),
+        pytest.param({"clipvalue": 0.01}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize(
     "optimizer", [one for one in LOCAL_OPTIMIZERS if one.kind != "custom"], ids=lambda one: one.kind
 )

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from configs.loading import shipped
-from tests.roundhouse.commands import Running, roundhouse, wait_until
+from tests.roundhouse.commands import Running, here, roundhouse, wait_until
 
 QUICK = ("quickstart", "--set", "rounds=2", "--set", "baselines=false")
 KEYS = [
@@ -49,11 +49,11 @@ def test_json_is_one_object_and_everything_else_is_quiet(home: Path, tmp_path: P
 
 
 def _look_back(home: Path, run_id: str, weights: str) -> None:
-    (run,) = json.loads(roundhouse(home, "runs", "--json").stdout)
+    (run,) = json.loads(here(home, "runs", "--json").stdout)
     assert (run["run_id"], run["status"], run["version"]) == (run_id, "FINISHED", "2")
-    (model,) = json.loads(roundhouse(home, "models", "--json").stdout)
+    (model,) = json.loads(here(home, "models", "--json").stdout)
     assert (model["uri"], model["weights_sha256"]) == ("models:/quickstart@latest", weights)
-    assert run_id in roundhouse(home, "runs").stdout
+    assert run_id in here(home, "runs").stdout
 
 
 def _every_task_run_is_recorded(home: Path) -> None:
@@ -83,7 +83,7 @@ def test_ctrl_c_ends_it_as_cancelled_and_killed_and_keeps_the_models(warm_home: 
     assert running.printed.endswith(f"stopping; --run-key {key} goes on\nstopped\n")
     assert rows(warm_home / "mlflow.db", "select status from runs") == [("KILLED",)]
     assert rows(warm_home / "prefect" / "prefect.db", "select state_type from flow_run") == [("CANCELLED",)]
-    (model,) = json.loads(roundhouse(warm_home, "models", "--json").stdout)
+    (model,) = json.loads(here(warm_home, "models", "--json").stdout)
     assert int(model["round"]) >= 2
 
 
