@@ -108,7 +108,7 @@ def record_level(name: str, data: str, plan: str, norm: float) -> Family:
     return Family(
         name=name,
         data=data,
-        promise=f"one record of a client, added or removed; delta {delta:g}; all rows in every step",
+        promise=f"one record of a client, or zero gradients in its place; delta {delta:g}; all rows in every step",
         drawn="every client in every round",
         scored="each client counted alike",
         epsilons=(0.1, 1, 5, 10, math.inf),

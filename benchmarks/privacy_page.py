@@ -90,12 +90,13 @@ def page(told: Sequence[Told], left_out: Sequence[str], seeds: Sequence[int]) ->
     for family in told:
         for cell in family.cells:
             table.add(family.name, _epsilon(cell), *_numbers(cell))
-    heading, _, lines = str(table).partition("\n")
+    lines = str(table).partition("\n")[2]
     said = (
         "`make privacy` writes this page. Accuracy is the final model's on test rows: the mean of "
         f"seeds {', '.join(map(str, seeds))}, and in brackets their range. Epsilon is what the whole training costs. "
         "The noise multiplier is the least that keeps to it; `infinite` is the same training, clipped the same, "
-        "without noise."
+        "without noise. All of it is simulated, with noise that a seed repeats: so it protects nobody, and shows what "
+        "the same noise from the operating system's entropy costs."
     )
     trained = [f"- **{family.name}** ({family.promise}): {family.setting}." for family in told]
     points = [
@@ -103,7 +104,7 @@ def page(told: Sequence[Told], left_out: Sequence[str], seeds: Sequence[int]) ->
     ]
     picture, reading = f"![{_TITLE}](images/privacy-utility.png)", _READING.read_text(encoding="utf-8")
     tables = [lines, *(_by_client(family) for family in told if family.guess)]
-    parts = [heading, textwrap.fill(said, _WIDTH), "\n".join(points), picture, *tables, reading, machine()]
+    parts = [f"# {_TITLE}", textwrap.fill(said, _WIDTH), "\n".join(points), picture, *tables, reading, machine()]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 

@@ -40,7 +40,7 @@ class SelfComposed(NamedTuple):
 class Epsilon(NamedTuple):
     """ε by privacy loss distributions, which is tight, and by Rényi divergences, which cross-checks it.
 
-    ``pld`` is None where it knows no such release. Infinite is no privacy at all.
+    Both bound it from above. One is None where it knows no such release. Infinite is no privacy at all.
     """
 
     pld: float | None
@@ -48,8 +48,9 @@ class Epsilon(NamedTuple):
 
     @property
     def best(self) -> float:
-        """The one to go by."""
-        return next((found for found in (self.pld, self.rdp) if found is not None), math.inf)
+        """The one to go by: the first that is a number."""
+        known = [found for found in (self.pld, self.rdp) if found is not None]
+        return next((found for found in known if found < math.inf), math.inf)
 
     def as_json(self) -> dict[str, float | str | None]:
         """As plain values; an infinite one is the word ``infinite``, which JSON has no number for."""
@@ -104,8 +105,8 @@ def calibrated(
     None where no noise is enough.
     """
 
-    def exceeds(epsilon_of: _Accounts, parts: int) -> bool:
-        return epsilon_of([*spent, SelfComposed(release(parts * _PART), count)], delta) > target
+    def exceeds(account: _Accounts, parts: int) -> bool:
+        return account([*spent, SelfComposed(release(parts * _PART), count)], delta) > target
 
     by_rdp = _last(partial(exceeds, _quick))
     parts = _last(partial(exceeds, tight), likely=by_rdp * 7 // 8) + 1
@@ -119,9 +120,9 @@ def tight(spent: Sequence[SelfComposed], delta: float, coarser: int = 1) -> floa
     """The best ε alone, without its cross-check; rounded up, where it is counted so much ``coarser``."""
     runs = tuple(merged(spent))
     found = _counted("pld", runs, delta, coarser)
-    if found is None:
-        found = _counted("rdp", runs, delta, 1)
-    return math.inf if found is None else found
+    if found is None or found == math.inf:
+        return Epsilon(found, _counted("rdp", runs, delta, 1)).best
+    return found
 
 
 def _quick(spent: Sequence[SelfComposed], delta: float) -> float:
@@ -161,12 +162,18 @@ def _counted(by: Literal["pld", "rdp"], runs: tuple[SelfComposed, ...], delta: f
 def _by_losses(runs: Sequence[SelfComposed], delta: float, coarser: int) -> float | None:
     if not runs:
         return 0.0
-    interval = _interval(runs, coarser)
-    if interval > _HUGE:
-        return None
-    parts = [(release.losses(interval), times) for release, times in runs]
-    known = [(losses, times) for losses, times in parts if losses is not None]
-    return epsilon_of(known, delta) if len(known) == len(parts) else None
+    together = [SelfComposed(*part) for release, times in runs for part in release.together(times)]
+    interval = _interval(together, coarser)
+    while interval <= _HUGE:
+        parts = [(release.losses(interval), times) for release, times in together]
+        known = [(losses, times) for losses, times in parts if losses is not None]
+        if len(known) < len(parts):
+            return None
+        found = epsilon_of(known, delta)
+        if found is not None:
+            return found
+        interval *= 2
+    return None
 
 
 def _interval(runs: Sequence[SelfComposed], coarser: int) -> float:

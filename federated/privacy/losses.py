@@ -1,8 +1,8 @@
 """Privacy loss distributions: composed by one Fourier transform, and the ε in them.
 
 What one release loses, ``dp_accounting`` tells. It is composed as there (Koskela, Jälkö, Honkela 2020), with Chernoff's
-bounds on how far losses reach. What does not depend on how often is kept, for a training asks every round; and the
-orders of these bounds follow from how often, so that they are tight for very many, too.
+bounds on how far losses reach. Moments that these need are kept, for a training asks after every round; and their
+orders are chosen anew for each number of releases, so that the bounds are tight for very many, too.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _LEFT_OUT = 1e-15  # the probability of losses that are taken for infinite
 _ROUNDING = 2.0**-52  # what a transform may get wrong in all, for each release: measured, and doubled
+_LONGEST = 2**22  # places: a hundred megabytes or two
+_HEAVIEST = 2.0  # a mass of losses that is rounded up for each release is somewhat more than 1
 _QUICK = (1, 3, 5, 9, 15)  # times a power of two: lengths of quick transforms
 _WIDEST = 600.0  # e to the power of which is still a number
 
@@ -54,8 +56,8 @@ class LossDistribution:
     def epsilon(self, delta: float) -> float:
         """The least ε at which the hockey-stick divergence is at most ``delta``; infinite where it never is.
 
-        From one loss to the next, it is the mass of the larger ones less e^ε times that of the same under the other
-        data, which is e^-loss times as much of each.
+        For ε up to the loss lᵢ and above the one before, the divergence is Σ pⱼ - e^ε Σ pⱼ e^-lⱼ, over j ≥ i and
+        with what is infinite in the first sum.
         """
         if self.infinite > delta:
             return math.inf
@@ -87,13 +89,14 @@ def losses_of(found: PrivacyLossDistribution) -> Losses:
 def epsilon_of(parts: Sequence[tuple[Losses, int]], delta: float) -> float | None:
     """The ε of all of these, so many times each: the larger of both directions. Intervals must be the same.
 
-    None where ``delta`` is lost in rounding: so many are not counted in this way.
+    None where the sum of losses has too many places, or no probabilities: what the library gives for one release of
+    very rarely sampled units is no distribution.
     """
     times = [count for _, count in parts]
-    if sum(times) * _ROUNDING > delta / 2:
-        return None
     directions = dict.fromkeys(zip(*(one for one, _ in parts), strict=True))
-    return max(_composed(list(zip(one, times, strict=True))).epsilon(delta) for one in directions)
+    composed = [_composed(list(zip(one, times, strict=True))) for one in directions]
+    known = [one.epsilon(delta) for one in composed if one is not None]
+    return max(known) if len(known) == len(composed) else None
 
 
 def _read(found: PLDPmf) -> LossDistribution:
@@ -104,17 +107,22 @@ def _read(found: PLDPmf) -> LossDistribution:
 _Parts = Sequence[tuple[LossDistribution, int]]
 
 
-def _composed(parts: _Parts) -> LossDistribution:
+def _composed(parts: _Parts) -> LossDistribution | None:
     low, high = _ends(parts)
     length = _quick_length(max(high - low + 1, *(len(one.probs) for one, _ in parts)))
-    spectrum = math.prod(_power(np.fft.rfft(one.probs, length), times) for one, times in parts)
-    around = np.fft.irfft(spectrum, length)  # what lies beyond the length begins again at its beginning
+    if length > _LONGEST:
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        spectrum = math.prod(_power(np.fft.rfft(one.probs, length), times) for one, times in parts)
+        around = np.fft.irfft(spectrum, length)  # what lies beyond the length begins again at its beginning
+    probs = np.roll(around, -low)[: high - low + 1]
+    mass = float(probs.sum())
+    if not mass < _HEAVIEST:
+        return None
+    infinite = -math.expm1(sum(times * math.log1p(-one.infinite) for one, times in parts))
     first = low + sum(times * one.first for one, times in parts)
-    finite = sum(times * math.log1p(-one.infinite) for one, times in parts)
-    unknown = _LEFT_OUT + _ROUNDING * sum(times for _, times in parts)
-    return LossDistribution(
-        first, np.roll(around, -low)[: high - low + 1], unknown - math.expm1(finite), parts[0][0].interval
-    )
+    unknown = max(infinite, 1.0 - mass) + _LEFT_OUT + _ROUNDING * sum(times for _, times in parts)
+    return LossDistribution(first, probs, unknown, parts[0][0].interval)
 
 
 def _ends(parts: _Parts) -> tuple[int, int]:
@@ -134,7 +142,7 @@ def _reach(parts: _Parts, sign: float) -> int:
     variance = max(sum(times * one.variance for one, times in parts), 1.0)
     halves = round(math.log2(2 * beyond / variance))
     least = bound(halves)
-    for step in (-1, 1):
+    for step in (-1, 1):  # the bound has one least value
         while (further := bound(halves + step)) < least - 1:
             halves, least = halves + step, further
     return math.ceil(least)
@@ -142,11 +150,9 @@ def _reach(parts: _Parts, sign: float) -> int:
 
 def _power(numbers: NDArray[np.complex128], times: int) -> NDArray[np.complex128]:
     """By squaring: several times as fast as NumPy's own of complex numbers."""
-    found = np.ones_like(numbers)
-    while times:
-        if times % 2:
-            found = found * numbers
-        numbers, times = numbers * numbers, times // 2
+    found = numbers
+    for digit in f"{times:b}"[1:]:
+        found = found * found * numbers if digit == "1" else found * found
     return found
 
 

@@ -69,6 +69,10 @@ class Release(Component, ABC):
     def losses(self, interval: float) -> Losses | None:
         """Its privacy loss, in steps of ``interval``; None where it is not known. Asked where it is ``noised``."""
 
+    def together(self, times: int) -> list[tuple[Release, int]]:
+        """What costs as much as so many of them, and is quicker to count, or counted more tightly."""
+        return [(self, times)]
+
     def resembling(self) -> Release:
         """What costs about the same, and is known by its Rényi divergences: to begin a search with."""
         return self
@@ -125,6 +129,16 @@ class Gaussian(Release):
 
     def losses(self, interval: float) -> Losses | None:
         return _losses(self, interval)
+
+    def together(self, times: int) -> list[tuple[Release, int]]:
+        """Without sampling, n are one of 1/√n of the noise: put together by powers of two, which recur."""
+        if self.sampling_rate < 1:
+            return [(self, times)]
+        powers = [power for power in range(times.bit_length()) if times >> power & 1]
+        return [
+            (self.model_copy(update={"noise_multiplier": self.noise_multiplier * 2 ** (-power / 2)}), 1)
+            for power in powers
+        ]
 
     def covers(self, actual: Release) -> bool:
         return (
@@ -226,15 +240,15 @@ class Skellam(Release):
 
 @lru_cache(maxsize=64)
 def _losses(release: Gaussian | TruncatedGaussian, interval: float) -> Losses:
-    """It takes longer than to compose a thousand."""
-    from dp_accounting.pld import privacy_loss_distribution as known
+    """Kept: to find one takes longer than to compose a thousand."""
+    from dp_accounting.pld import privacy_loss_distribution as library
 
     if isinstance(release, Gaussian):
-        found = known.from_gaussian_mechanism(
+        found = library.from_gaussian_mechanism(
             release.noise_multiplier, sampling_prob=release.sampling_rate, value_discretization_interval=interval
         )
     else:
-        found = known.from_truncated_subsampled_gaussian_mechanism(
+        found = library.from_truncated_subsampled_gaussian_mechanism(
             release.units,
             release.sampling_rate,
             release.most,
