@@ -39,6 +39,7 @@ class DpSgd(Component):
     ``batch_size`` ≥ rows  all rows in every step: no amplification
     zero gradient        zero, and noised like any other
     NaN or infinite      the example counts as zero: to fail would tell of it
+    a client that drops  its steps are paid for: other clients' records are hidden by their own noise
     ``norm``: 0 or ∞     refused: nothing would be learnt, or nothing hidden
     no noise             refused: ``clip_examples`` does that
     ===================  ==========================

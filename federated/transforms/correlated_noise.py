@@ -62,7 +62,10 @@ class CorrelatedGaussian(ClippedNoise):
     ==============================  ==========================
     zero update                     zero, and noised like any other
     NaN or infinite                 the round leaves it out: it counts as zero
-    nobody in the cohort            noise all the same
+    cohort of one, of none          noise all the same
+    a client that drops             the same: it has not taken part
+    ``norm``: 0 or ∞                refused: nothing would be learnt, or nothing hidden
+    no noise                        refused: ``clip`` does that
     a round beyond ``rounds``       refused before it releases anything; so is a plan with more rounds
     a client beyond                 refused before anything is released; so is a plan whose selection would let one
     ``participations``              in too often

@@ -44,9 +44,13 @@ class DistributedSkellam(Transform):
     =========================  ==========================
     zero update                zero steps, and noised like any other
     NaN or infinite            NaN alone: the round leaves it out. That training failed is not hidden
+    a client that drops        takes its part of the noise away: those who are left are counted
+    cohort of one, of none     as fewer than ``least``, unless that is 1
     fewer than ``least``       the round is refused before anything is summed: their noise is less than was paid for
     more than ``least``        more noise: the round's ``noise_multiplier_effective`` says how much
     sums beyond 2²⁴ steps      float32 rounds them. Only whole numbers, as secure aggregation adds them, stay exact
+    ``norm``: 0 or ∞           refused: nothing would be learnt, or nothing hidden
+    no noise                   refused: ``clip`` does that
     noise of very few steps    refused, and that of very many: it could not be drawn well
     =========================  ==========================
     """

@@ -34,7 +34,9 @@ class LocalGaussian(ClippedNoise):
     =====================  ==========================
     zero update            noised like any other
     NaN or infinite        all NaN: the round leaves it out. That training failed is not hidden
+    cohort of one, of none  one message, or none: noised like any other
     a client that drops    nothing: no message hides in others
+    ``norm``: 0 or ∞       refused: nothing would be learnt, or nothing hidden
     no noise               refused: ``clip`` does that
     =====================  ==========================
     """

@@ -251,6 +251,8 @@ def test_it_clips_as_clip_does() -> None:
         ({"participations": 0}, "greater than or equal to 1"),
         ({"rounds": 0}, "greater than or equal to 1"),
         ({"noise_multiplier": 0}, "greater than 0"),
+        ({"norm": 0}, "greater than 0"),
+        ({"norm": float("inf")}, "finite number"),
     ],
 )
 def test_noise_that_cannot_be_sized_is_refused(change: dict[str, float], said: str) -> None:

@@ -258,6 +258,7 @@ def test_what_noise_in_parts_cannot_hide_is_refused(changes, said) -> None:
         ({"noise_multiplier": 40.0, "bits": 24}, "lower bits, which are 24"),
         ({"least": 0}, "least"),
         ({"norm": 0}, "norm"),
+        ({"norm": float("inf")}, "norm"),
         ({"noise_multiplier": 0}, "noise_multiplier"),
     ],
 )
