@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from configs.loading import shipped
+from configs.loading import load_plan, shipped
+from federated.privacy.accounting import SelfComposed, tight
 from tests.roundhouse.commands import Running, here, roundhouse, wait_until
 
 QUICK = ("quickstart", "--set", "rounds=2", "--set", "baselines=false")
@@ -188,6 +189,22 @@ def test_a_training_that_diverges_fails_with_the_round_the_clients_and_what_to_d
     assert done.returncode == 1
     assert "round 1: 0 usable updates, quorum is 5; NaN or infinity from client-" in done.stderr
     assert "lower algorithm.local.optimizer.learning_rate" in done.stderr
+
+
+def test_a_budget_that_is_met_ends_with_0_and_one_that_is_spent_refuses_the_next(warm_home: Path) -> None:
+    plan = load_plan("private-digits")
+    assert plan.privacy is not None
+    assert plan.algorithm.release is not None
+    budget = tight([SelfComposed(plan.algorithm.release, 1)], plan.privacy.delta) * 1.0001
+    asked = ("train", "private-digits", "--set", "rounds=3", "--set", f"privacy.budget={budget}", "--json")
+    done = roundhouse(warm_home, *asked)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["rounds"], summary["stop_reason"], summary["model_version"]) == (1, "privacy budget", "1")
+    refused = roundhouse(warm_home, *asked)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert f"more than {budget:g}" in refused.stderr.splitlines()[-1]
+    assert rows(warm_home / "mlflow.db", "select count(*) from model_versions") == [(1,)]
 
 
 def test_bad_data_end_a_training_before_anything_is_written(warm_home: Path) -> None:
