@@ -52,7 +52,7 @@ class TappedDense(keras.layers.Dense):
 
 
 class DenseExamples:
-    """Σ wᵢ gᵢ min(1, ``norm`` / ‖gᵢ‖) over a batch, where gᵢ is an example's gradient and wᵢ is 1, or 0 for padding.
+    """Σ wᵢ gᵢ min(1, ``norm`` / ‖gᵢ‖) over a batch, where gᵢ is an example's gradient and wᵢ its weight, 0 for padding.
 
     A dense layer's gradient of one example is the outer product of its inputs a and of the gradient δ by its outputs:
     its squared norm is (‖a‖² + 1)‖δ‖², and the weighted sum one matrix product (Goodfellow 2015; Li et al. 2022). An
@@ -65,22 +65,22 @@ class DenseExamples:
         self._objective, self._norm = objective, norm
         self._places = {id(weight): place for place, weight in enumerate(self._model.trainable_variables)}
 
-    def __call__(self, trainable: list[Any], state: list[Any], x: Any, y: Any, counts: Any) -> Slope:
+    def __call__(self, trainable: list[Any], state: list[Any], x: Any, y: Any, weights: Any) -> Slope:
         with tf.GradientTape(watch_accessed_variables=False) as tape, _tapping(tape) as taps:
             outputs, state = self._model.stateless_call(trainable, state, x, training=True)
-            losses = self._objective.loss(y, outputs) * counts
-            total = tf.reduce_sum(losses)
-        deltas = tape.gradient(total, [tap.added for tap in taps.found], unconnected_gradients="zero")
+            losses = self._objective.loss(y, outputs)
+        deltas = tape.gradient(losses, [tap.added for tap in taps.found], unconnected_gradients="zero")
         squares = [_square(tap, delta) for tap, delta in zip(taps.found, deltas, strict=True)]
         norms = tf.sqrt(tf.add_n(squares))[:, None]
-        shares, usable = tf.minimum(1.0, self._norm / tf.maximum(norms, 1e-12)), tf.math.is_finite(norms)
+        shares = weights[:, None] * tf.minimum(1.0, self._norm / tf.maximum(norms, 1e-12))
+        usable = tf.math.is_finite(norms)
         gradients: list[Any] = [None] * len(trainable)
         for tap, delta in zip(taps.found, deltas, strict=True):
             inputs, clipped = (tf.where(usable, values, 0.0) for values in (tap.inputs, delta * shares))
             gradients[self._places[id(tap.layer.kernel)]] = tf.matmul(inputs, clipped, transpose_a=True)
             if tap.layer.use_bias:
                 gradients[self._places[id(tap.layer.bias)]] = tf.reduce_sum(clipped, axis=0)
-        return Slope(gradients, state, total)
+        return Slope(gradients, state, tf.tensordot(weights, losses, 1))
 
 
 def takes(model: keras.Model) -> bool:

@@ -79,8 +79,8 @@ class ClippedExamples:
         total = tf.reduce_sum(weights)
         return sums._replace(gradients=[gradient / total for gradient in sums.gradients])
 
-    def summed(self, trainable: list[Any], state: list[Any], x: Any, y: Any, counts: Any) -> Slope:
-        """The sum in place of the mean."""
+    def summed(self, trainable: list[Any], state: list[Any], x: Any, y: Any, weights: Any) -> Slope:
+        """The weighted sum in place of the mean."""
 
         def example(number: Any) -> Any:
             slope = self._one(trainable, seeds_from(number, state), x[number][None], y[number][None])
@@ -92,8 +92,8 @@ class ClippedExamples:
             return clipped, slope.loss
 
         clipped, losses = tf.vectorized_map(example, tf.range(tf.shape(x)[0]))
-        gradients = [tf.tensordot(counts, gradient, 1) for gradient in clipped]
-        return Slope(gradients, after_draws(state), tf.reduce_sum(counts * losses))
+        gradients = [tf.tensordot(weights, gradient, 1) for gradient in clipped]
+        return Slope(gradients, after_draws(state), tf.reduce_sum(weights * losses))
 
 
 def seeds_from(number: Any, state: list[Any]) -> list[Any]:

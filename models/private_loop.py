@@ -24,10 +24,10 @@ from models.resident_rows import ResidentRows
 
 
 class ClippedSum(Protocol):
-    """The sum of examples' clipped gradients."""
+    """The weighted sum of examples' clipped gradients."""
 
-    def __call__(self, trainable: list[Any], state: list[Any], x: Any, y: Any, counts: Any) -> Slope:
-        """The slope of one batch, summed. Rows whose ``counts`` is 0 are padding."""
+    def __call__(self, trainable: list[Any], state: list[Any], x: Any, y: Any, weights: Any) -> Slope:
+        """The slope of one batch, summed. Rows whose weight is 0 are padding."""
 
 
 class PrivateCourse(NamedTuple):
@@ -125,11 +125,17 @@ class PrivateLoop:
             return number + 1, self._step.along(self._noised(carried, rows, batch, keys[number]), carried, pull)
 
         steps = tf.shape(places)[0]
-        _, carried = tf.while_loop(lambda number, _: number < steps, body, (tf.constant(0), begun))
+        _, carried = tf.while_loop(
+            lambda number, _: number < steps,
+            body,
+            (tf.constant(0), begun),
+            parallel_iterations=1,  # draws that run ahead would wait for one another: they are Python
+        )
         return self._step.end(carried)
 
     def _noised(self, carried: Carried, rows: tuple[Any, ...], batch: Any, key: Any) -> Slope:
-        slope = self._summed(carried.trainable, carried.state, *rows)
-        noise = self._step.layout.unpack_trainable(normals(self._step.layout.trainable, key))
-        pairs = zip(slope.gradients, noise, strict=True)
-        return slope._replace(gradients=[(sum_ + self._deviation * drawn) / batch for sum_, drawn in pairs])
+        x, y, counts = rows
+        slope = self._summed(carried.trainable, carried.state, x, y, counts / batch)
+        drawn = normals(self._step.layout.trainable, key, self._deviation / batch)
+        noise = self._step.layout.unpack_trainable(drawn)
+        return slope._replace(gradients=[sum_ + own for sum_, own in zip(slope.gradients, noise, strict=True)])

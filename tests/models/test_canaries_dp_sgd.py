@@ -78,7 +78,7 @@ def claim(asked: LocalTraining) -> float:
 def weaken(monkeypatch: pytest.MonkeyPatch, left: float) -> None:
     """Leaves so much of the noise that a step draws."""
     whole = private_loop.normals
-    monkeypatch.setattr(private_loop, "normals", lambda size, key: left * whole(size, key))
+    monkeypatch.setattr(private_loop, "normals", lambda size, key, deviation: whole(size, key, left * deviation))
 
 
 @each

@@ -77,14 +77,14 @@ def test_dense_layers_come_to_the_same_sum_as_gradients_one_by_one(spec, inputs,
     rng = np.random.default_rng(0)
     x = rng.normal(size=(12, *inputs)).astype(np.float32) * rng.gamma(0.3, 5, size=(12, *[1] * len(inputs)))
     data = (x.astype(np.float32), rng.integers(0, 3, 12).astype(np.int32 if classes else np.float32))
-    counts = (rng.random(12) < 0.7).astype(np.float32)
+    given = ((rng.random(12) < 0.7) * rng.gamma(2, 1, 12)).astype(np.float32)
     model = spec.build(inputs, classes)
     layout, objective = Layout(model), _objective(classes)
     assert takes(model)
     one_by_one = ClippedExamples(MeanGradient(model, objective), layout, norm).summed
     trainable, state = layout.unpack(tf.constant(weights(layout.size)), tf.zeros([layout.states, 2], tf.int32))
     expected, found = (
-        tf.function(summed)(trainable, state, *data, counts)
+        tf.function(summed)(trainable, state, *data, given)
         for summed in (one_by_one, DenseExamples(model, objective, norm))
     )
     for one, other in zip(expected.gradients, found.gradients, strict=True):
@@ -147,6 +147,7 @@ def test_normal_numbers_of_the_graph_are_normal() -> None:
         assert abs(np.corrcoef(drawn[:-lag], drawn[lag:])[0, 1]) < 0.01
     one = normals(50_000, tf.constant(keys[0])).numpy()
     np.testing.assert_array_equal(one, drawn_with(50_000, keys[0]))
+    np.testing.assert_allclose(normals(50_000, tf.constant(keys[0]), 1e-30).numpy(), 1e-30 * one, rtol=1e-6)
 
 
 def test_the_rarest_bits_give_finite_noise_and_no_size_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
