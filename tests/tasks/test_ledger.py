@@ -6,8 +6,10 @@ import contextlib
 import json
 import multiprocessing
 import os
+import signal
 import sqlite3
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -371,6 +373,59 @@ def test_a_reservation_outlives_the_process_that_made_it(path: Path) -> None:
     process.join()
     assert process.exitcode == 9
     assert opened(path).statement().spent == (SelfComposed(ONE, 1),)
+
+
+FINE = Gaussian(noise_multiplier=40.0, sampling_rate=0.5)
+
+
+def releases_until_killed(path: Path, seed: int) -> None:
+    """Pays, releases (a line in a file) or gives back, and says so; until nothing is left."""
+    rng, ledger = np.random.default_rng(seed), opened(path)
+    with path.with_suffix(".released").open("a") as released, contextlib.suppress(BudgetExceeded):
+        for number in range(10_000):
+            grant = ledger.reserve(FINE, f"training {seed}", number)
+            if rng.random() < 0.2:
+                ledger.void(grant, "nobody was drawn")
+                continue
+            released.write(f"{seed} {number}\n")
+            released.flush()
+            if rng.random() < 0.8:
+                ledger.commit(grant, FINE)
+
+
+def kill_again_and_again(path: Path) -> None:
+    """Two at a time, which pay from one ledger; a pair is killed wherever it stands, the last one ends by itself."""
+    rng, fork = np.random.default_rng(0), multiprocessing.get_context("fork")
+    opened(path).project(FINE)  # what is imported late is imported
+    path.with_suffix(".released").touch()
+    for seed in range(0, 24, 2):
+        pair = [fork.Process(target=releases_until_killed, args=(path, seed + more)) for more in (0, 1)]
+        for process in pair:
+            process.start()
+        if seed < 22:
+            before = path.with_suffix(".released").stat().st_size
+            while path.with_suffix(".released").stat().st_size == before and pair[0].is_alive():
+                time.sleep(0.001)
+            time.sleep(0.05 * rng.random())
+            for process in pair:
+                process.kill()
+        for process in pair:
+            process.join()
+            assert process.exitcode in (0, -signal.SIGKILL)
+
+
+def test_whoever_is_killed_wherever_it_stands_all_that_was_released_is_paid_for_within_the_budget(path: Path) -> None:
+    alone = multiprocessing.get_context("spawn").Process(target=kill_again_and_again, args=(path,))
+    alone.start()
+    alone.join()
+    assert alone.exitcode == 0
+    statement = opened(path).statement()
+    ((_, times),) = statement.spent
+    lines = path.with_suffix(".released").read_text().splitlines()
+    made = len({line.split()[0] for line in lines})
+    assert made > 10, "most were killed after they had released something"
+    assert len(lines) == len(set(lines)) <= times, "a crash after paying costs a release, and never gives one away"
+    assert statement.epsilon.best <= 1.0 < spent((FINE, times + 1))
 
 
 def execute(path: Path, command: str, *values: object) -> None:
