@@ -28,6 +28,7 @@ def main() -> None:
         overhead.measure(rounds=300),
         durability.measure(),
         privacy_cost.measure(),
+        privacy_cost.counting(),
         dp_sgd_cost.measure(),
     )
     text = "\n".join(["# Results", "", machine(), *map(str, tables)])

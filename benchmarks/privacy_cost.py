@@ -92,6 +92,31 @@ def measure(scale: float = 1.0) -> Table:
     return table
 
 
+def counting(rounds: int = 10_000) -> Table:
+    """What a round pays for being counted, after so many: reserved, committed, and looked ahead from."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from federated.privacy.releases import Gaussian
+    from tasks.balance import Terms
+    from tasks.ledger import PrivacyLedger
+    from tasks.signing import Signer
+
+    release, seconds = Gaussian(noise_multiplier=1.0, sampling_rate=COHORT / CLIENTS), list[float]()
+    terms = Terms(population="clients", unit="client", delta=1e-5, budget=1e6)
+    with tempfile.TemporaryDirectory() as home:
+        ledger = PrivacyLedger(Path(home) / "ledger.db", terms, Signer(Ed25519PrivateKey.generate()))
+        for number in range(rounds):
+            began = time.perf_counter()
+            ledger.commit(ledger.reserve(release, "run", number), release)
+            ledger.outlook(release)
+            seconds.append(time.perf_counter() - began)
+    table = Table("A ledger: what it takes to count a round", ("rounds before", "ms a round", "over the first"))
+    for before in (rounds // 100, rounds // 10, rounds):
+        late, first = (statistics.median(seconds[end - rounds // 100 : end]) for end in (before, rounds // 100))
+        table.add(f"{before - rounds // 100:,} to {before:,}", f"{1e3 * late:.1f}", f"{late / first:.2f}")
+    return table
+
+
 def _median(found: list[Seconds], variant: str) -> float:
     return statistics.median(seconds for repetition in found for seconds in repetition[variant])
 
@@ -127,6 +152,7 @@ def main() -> None:
         return
     print(machine())
     print(measure(scale=float(sys.argv[1]) if len(sys.argv) > 1 else 1.0))
+    print(counting())
 
 
 if __name__ == "__main__":

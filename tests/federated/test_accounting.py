@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tracemalloc
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from scipy.stats import norm
 from federated.errors import InputError
 from federated.privacy.accounting import COARSE, SelfComposed, affordable, calibrated, epsilon, merged, tight, within
 from federated.privacy.calculator import answer
+from federated.privacy.losses import LossDistribution
 from federated.privacy.releases import Gaussian, TruncatedGaussian
 
 DELTA = 1e-5
@@ -161,6 +163,28 @@ def test_many_small_losses_are_counted_as_finely_beside_a_large_one() -> None:
     many, one = SelfComposed(sampled(1e-4, 10.0), 10**6), SelfComposed(sampled(1.0, 100.0), 1)
     together = epsilon([many, one], DELTA)
     assert max(epsilon([run], DELTA).best for run in (many, one)) < together.pld < together.rdp
+
+
+@pytest.mark.parametrize("noise", [1.0, 30.0])
+def test_the_work_does_not_grow_with_the_rounds(noise: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From one round to a hundred million: places that are transformed, and moments that are looked for."""
+    work, transform, moment = Counter[str](), np.fft.rfft, LossDistribution.log_moment
+
+    def transformed(probs: np.ndarray, length: int) -> np.ndarray:
+        work["places"] += length
+        return transform(probs, length)
+
+    def looked(self: LossDistribution, order: float) -> float:
+        work["moments"] += 1
+        return moment(self, order)
+
+    monkeypatch.setattr(np.fft, "rfft", transformed)
+    monkeypatch.setattr(LossDistribution, "log_moment", looked)
+    for rounds in (10**power for power in range(9)):
+        work.clear()
+        tight([SelfComposed(sampled(0.01, noise), rounds)], DELTA)
+        assert 0 < work["places"] <= 2**20, rounds
+        assert 0 < work["moments"] <= 64, rounds
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import multiprocessing
 import os
@@ -12,6 +13,7 @@ import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,6 +33,7 @@ KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 TERMS = Terms(population="wards", unit="client", delta=1e-5, budget=1.0)
 ONE = Gaussian(noise_multiplier=4.0, sampling_rate=0.5)
 CHEAP = Gaussian(noise_multiplier=8.0, sampling_rate=0.5)
+FINE = Gaussian(noise_multiplier=40.0, sampling_rate=0.5)
 FIT = 3
 """So many of ``ONE`` are within the budget."""
 
@@ -314,6 +317,44 @@ def test_a_ledger_that_is_gone_is_not_begun_anew_by_those_who_had_it(path: Path)
     assert not path.exists()
 
 
+def test_a_round_reads_no_more_than_what_is_new_however_many_there_were(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, number = list[object](), itertools.count()
+    whole = signed_log.read_signed
+    monkeypatch.setattr(signed_log, "read_signed", lambda *given: read.append(given) or whole(*given))
+    ledger, other = opened(path), opened(path)
+
+    def entries_read(payer: PrivacyLedger) -> int:
+        read.clear()
+        payer.commit(payer.reserve(FINE, "run", next(number)), FINE)
+        payer.outlook(FINE)
+        return len(read)
+
+    assert [entries_read(ledger) for _ in range(50)] == [2] * 50, "the two that it wrote"
+    assert entries_read(other) == 102, "and once what another wrote"
+    assert entries_read(other) == 2
+
+
+def test_no_statement_walks_through_all_entries(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, asked, connect = opened(path), set[str](), sqlite3.connect
+
+    def traced(*given: Any, **named: Any) -> sqlite3.Connection:
+        found = connect(*given, **named)
+        found.set_trace_callback(asked.add)
+        return found
+
+    monkeypatch.setattr(sqlite3, "connect", traced)
+    ledger.commit(ledger.reserve(ONE, "run", 1), ONE)
+    monkeypatch.undo()
+    selects = [statement for statement in asked if statement.startswith("SELECT") and "FROM entries" in statement]
+    assert len(selects) >= 2
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        for select in selects:
+            plan = [row[-1] for row in database.execute(f"EXPLAIN QUERY PLAN {select}")]
+            assert not [step for step in plan if step.startswith("SCAN")], select
+
+
 @pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 12))])
 def test_no_sequence_of_calls_and_crashes_ends_above_the_budget(path: Path, seed: int) -> None:
     """Several processes' views of one ledger, which forget everything when they crash."""
@@ -373,9 +414,6 @@ def test_a_reservation_outlives_the_process_that_made_it(path: Path) -> None:
     process.join()
     assert process.exitcode == 9
     assert opened(path).statement().spent == (SelfComposed(ONE, 1),)
-
-
-FINE = Gaussian(noise_multiplier=40.0, sampling_rate=0.5)
 
 
 def releases_until_killed(path: Path, seed: int) -> None:
