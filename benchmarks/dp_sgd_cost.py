@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from benchmarks.local_training import Ratio
 from benchmarks.report import Table, machine
@@ -49,10 +49,8 @@ def measure(epochs: int = 30) -> Table:
             print(f"DP-SGD, {model}, batches of {batch}", file=sys.stderr)
             found = _in_process(model, batch, epochs)
             sgd, noise, single = (statistics.median(found[way]) for way in ("sgd", "noise", "examples"))
-            own, busy = (
-                _ratio(found["dp_sgd"], sgd),
-                _ratio(found["dp_sgd, busy"], statistics.median(found["sgd, busy"])),
-            )
+            own = _ratio(found["dp_sgd"], sgd)
+            busy = _ratio(found["dp_sgd, busy"], statistics.median(found["sgd, busy"]))
             others = f"{noise / sgd:.2f}", f"{single / sgd:.1f}"
             table.add(model, str(batch), f"{1e3 * sgd:.1f}", str(own), *others, _PROMISED, str(busy))
     return table
@@ -71,7 +69,7 @@ def _in_process(model: str, batch: int, epochs: int) -> Seconds:
 
 
 def in_turn(model: str, batch: int, epochs: int) -> Seconds:
-    """Each way in turn; the epochs in which programs are compiled are left out."""
+    """Each way in turn; the first turn, in which programs are compiled, is left out."""
     import numpy as np
 
     from configs.environment import workers
@@ -104,12 +102,12 @@ def in_turn(model: str, batch: int, epochs: int) -> Seconds:
         "dp_sgd, busy": (workers(), partial(epoch, private)),
     }
     seconds = Seconds({way: [] for way in ways})
-    for _ in range(1 + math.ceil(epochs / _CLIENTS)):
+    for turn in range(1 + math.ceil(epochs / _CLIENTS)):
         for way, (threads, run) in ways.items():
             with ThreadPoolExecutor(threads) as pool:
-                for found in pool.map(_timed, [run] * threads):
-                    seconds[way] += found
-    return {way: found[len(found) * _CLIENTS // (_CLIENTS + epochs) :] for way, found in seconds.items()}
+                found = chain.from_iterable(pool.map(_timed, [run] * threads))
+                seconds[way] += found if turn else ()
+    return seconds
 
 
 def _timed(run: Callable[[], object]) -> list[float]:
