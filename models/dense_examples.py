@@ -55,7 +55,8 @@ class DenseExamples:
     """Σ wᵢ gᵢ min(1, ``norm`` / ‖gᵢ‖) over a batch, where gᵢ is an example's gradient and wᵢ its weight, 0 for padding.
 
     A dense layer's gradient of one example is the outer product of its inputs a and of the gradient δ by its outputs:
-    its squared norm is (‖a‖² + 1)‖δ‖², and the weighted sum one matrix product (Goodfellow 2015; Li et al. 2022). An
+    its squared norm is (‖a‖² + 1)‖δ‖², and the weighted sum one matrix product (Goodfellow 2015; Li et al. 2022).
+    Norms are float64: in float32 the square of a small δ would be zero, and its product with a large a not clipped. An
     example whose gradient is not finite counts as zero.
     """
 
@@ -72,7 +73,7 @@ class DenseExamples:
         deltas = tape.gradient(losses, [tap.added for tap in taps.found], unconnected_gradients="zero")
         squares = [_square(tap, delta) for tap, delta in zip(taps.found, deltas, strict=True)]
         norms = tf.sqrt(tf.add_n(squares))[:, None]
-        shares = weights[:, None] * tf.minimum(1.0, self._norm / tf.maximum(norms, 1e-12))
+        shares = weights[:, None] * tf.cast(self._norm / tf.maximum(norms, self._norm), tf.float32)
         usable = tf.math.is_finite(norms)
         gradients: list[Any] = [None] * len(trainable)
         for tap, delta in zip(taps.found, deltas, strict=True):
@@ -106,9 +107,11 @@ def _tapping(tape: tf.GradientTape) -> Iterator[_Taps]:
 
 
 def _square(tap: _Tap, delta: Any) -> Any:
-    """The squared norm of each example's gradient by the layer's weights: shape (rows,)."""
-    inputs = tf.reduce_sum(tf.square(tap.inputs), axis=1)
-    return (inputs + float(tap.layer.use_bias)) * tf.reduce_sum(tf.square(delta), axis=1)
+    """The squared norm of each example's gradient by the layer's weights: shape (rows,), float64."""
+    inputs, by_outputs = (
+        tf.reduce_sum(tf.square(tf.cast(values, tf.float64)), axis=1) for values in (tap.inputs, delta)
+    )
+    return (inputs + float(tap.layer.use_bias)) * by_outputs
 
 
 def _cloned(layer: keras.Layer) -> keras.Layer:

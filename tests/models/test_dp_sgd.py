@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from federated.engine import Fitted, Terms
 from federated.errors import PlanError
 from federated.local_optimizers import Adam, Sgd
 from federated.local_training import LocalTraining
+from models import noise
 from models.architecture import Model, output_units
 from models.dense_examples import DenseExamples, takes
 from models.gradients import ClippedExamples, MeanGradient
@@ -153,17 +156,36 @@ def test_normal_numbers_of_the_graph_are_normal() -> None:
 def test_the_rarest_bits_give_finite_noise_and_no_size_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
     key = np.zeros(KEY, np.int32)
     assert [drawn_with(size, key).shape for size in (0, 1, 2, 3)] == [(0,), (1,), (2,), (3,)]
-    for bits, most in ((0, 6.8), (2**64 - 1, 1e-6)):
+    for bits, most in ((0, 11.6), (2**64 - 1, 1e-6)):
         monkeypatch.setattr(
             "models.noise.keyed_bits", lambda _, bits=bits: lambda count: np.full(count, bits, np.uint64)
         )
-        assert np.abs(drawn_with(100, key)).max() <= most
+        assert np.abs(drawn_with(100, key)).max() == pytest.approx(most, abs=0.05)
+
+
+def test_beyond_what_32_bits_reach_there_is_noise_as_seldom_as_there_should_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the four smallest words of all: a radius's tail is exp(-r²/2), so that of these is four times 2⁻³²."""
+    rng = np.random.default_rng(0)
+
+    def smallest(_: bytes) -> Callable[[int], np.ndarray]:
+        words = rng.integers(0, 2**32, 80_000, dtype=np.uint32)
+        words[:40_000] %= 4
+        further = iter([words.view(np.uint64), rng.integers(0, 2**64, 40_000, dtype=np.uint64)])
+        return lambda count: next(further)
+
+    monkeypatch.setattr(noise, "_CHUNK", 80_000)
+    monkeypatch.setattr(noise, "_RARE", 4)
+    monkeypatch.setattr(noise, "keyed_bits", smallest)
+    drawn = drawn_with(80_000, np.zeros(KEY, np.int32)).astype(np.float64)
+    radius = np.hypot(drawn[:40_000], drawn[40_000:])
+    assert stats.kstest(np.exp(-(radius**2) / 2) * 2.0**32 / 4, "uniform").pvalue > 1e-3
+    assert radius.max() > 7.5
 
 
 def test_one_record_moves_a_step_by_no_more_than_norm_over_batch() -> None:
     """Whatever it holds: an outlier, or no number at all."""
     data = valued(ROWS, FEATURES)
-    for outlier in (1e6, np.nan, np.inf):
+    for outlier in (1e6, 1e30, np.nan, np.inf):
         x = data.x.copy()
         x[0] = outlier
         moved = []
@@ -172,6 +194,21 @@ def test_one_record_moves_a_step_by_no_more_than_norm_over_batch() -> None:
             asked = LocalTraining(batch_size=None, steps=1, optimizer=Sgd(learning_rate=1.0), dp_sgd=how)
             moved.append(trained(Linear(), Split(rows, data.y), asked).params)
         assert np.linalg.norm(moved[0] - moved[1]) <= 2 * 0.1 / ROWS * (1 + 1e-4)
+
+
+@pytest.mark.parametrize(("inputs", "target"), [(9.8e18, 4e-20), (5e17, 5e-20), (5e-20, 5e18), (1e30, 1e20)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_gradient_of_very_small_and_very_large_factors_is_clipped(inputs: float, target: float, bias: bool) -> None:
+    given = keras.Input((FEATURES,))
+    model = keras.Model(given, keras.layers.Dense(1, use_bias=bias, kernel_initializer="zeros")(given))
+    assert takes(model)
+    layout, norm = Layout(model), 0.1
+    zeros = tf.zeros([layout.size]), tf.zeros([layout.states, 2], tf.int32)
+    rows = np.full((2, FEATURES), inputs, np.float32), np.full(2, target, np.float32), np.array([1, 0], np.float32)
+    for compiled in (False, True):
+        summed = tf.function(DenseExamples(model, SquaredError(), norm), jit_compile=compiled)
+        found = summed(*layout.unpack(*zeros), *rows).gradients
+        assert np.linalg.norm(np.concatenate([np.ravel(one) for one in found]).astype(np.float64)) <= norm * (1 + 1e-5)
 
 
 def test_a_step_whose_draw_is_empty_is_noise() -> None:
