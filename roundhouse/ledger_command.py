@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _NAMED = 20  # clients that a table names
 _LISTED = 10  # ledgers that a message names
+_NOTHING = "nothing was released"
 
 
 class Statements(NamedTuple):
@@ -59,9 +60,13 @@ def stated(subject: str, budget: str | None) -> Statement | Statements:
 def of_ledger(found: Statement) -> Iterator[tuple[str, str]]:
     """A statement as labels and texts."""
     yield "population", found.terms.population
+    yield "unit", found.terms.unit
     yield "epsilon", said(found.epsilon) + _limited(found)
     yield "delta", f"{found.terms.delta:g}"
-    yield "neighbours differ in", found.balance.said
+    if found.balance.lines:
+        yield "neighbours differ in", found.balance.said
+    else:
+        yield "spent", _NOTHING
     for counted, times in found.balance.lines:
         fields = counted.release.model_dump()
         kind = fields.pop("kind")
@@ -75,7 +80,10 @@ def of_population(found: Statements) -> Iterator[tuple[str, str]]:
     """The clients' statements as labels and texts, a line each."""
     yield "population", f"{found.population}: {len(found.clients):,} clients, each pays for its own records"
     kinds = dict.fromkeys(one.balance.said for one in found.clients if one.balance.lines)
-    yield "neighbours differ in", " | ".join(kinds) or "nothing was released"
+    if kinds:
+        yield "neighbours differ in", " | ".join(kinds)
+    else:
+        yield "spent", _NOTHING
     for one in found.clients[:_NAMED]:
         client = one.terms.population.removeprefix(f"{found.population}/")
         yield "epsilon", f"{one.epsilon.best:.4f}{_limited(one)}, delta {one.terms.delta:g}: {client}"
@@ -99,8 +107,9 @@ def _limit(text: str) -> float | None:
 
 
 def _is_population(path: Path) -> bool:
-    """Whether it is a folder of clients' ledgers; that of simulations has ledgers which have nothing in common."""
-    return path.name != environment.SIMULATIONS and next(path.glob("*.db"), None) is not None
+    """Whether it is a folder of clients' ledgers; there are folders of ledgers that have nothing in common."""
+    first = min(path.glob("*.db"), default=None)
+    return first is not None and _ledger(first).terms.unit == "record"
 
 
 def _no_ledger(subject: str) -> str:

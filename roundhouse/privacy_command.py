@@ -142,7 +142,7 @@ def _of_plan(found: Forecast) -> Iterator[tuple[str, str]]:
     yield "epsilon", said(found.answer.epsilon)
     yield "epsilon is of", found.means
     yield "noise multiplier", f"{found.answer.noise_multiplier:g}"
-    yield "rounds", f"{found.answer.rounds:,}"
+    yield "rounds", _rounds(found.answer)
     if found.unit == "record":
         yield "steps a round", f"{found.payer.times:,}, where it takes part in every round"
     if found.exceeded:
@@ -160,5 +160,14 @@ def _of_rounds(found: Answer) -> Iterator[tuple[str, str]]:
     yield "delta", f"{found.delta:g}"
     yield "noise multiplier", f"{found.noise_multiplier:g}"
     yield "sampling rate", f"{found.sampling_rate:g}, {drawn}"
-    yield "rounds", f"{found.rounds:,}"
+    yield "rounds", _rounds(found)
     yield "neighbours differ in", NEIGHBOURS.said
+
+
+def _rounds(found: Answer) -> str:
+    """How many; none, and the most that are looked for, are no plain numbers."""
+    from federated.privacy.accounting import MOST
+
+    if not found.rounds:
+        return "0, even one costs more than the budget"
+    return ("at least " if found.rounds == MOST else "") + f"{found.rounds:,}"

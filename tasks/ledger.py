@@ -125,9 +125,12 @@ class PrivacyLedger(SignedLog):
         """Pays for a release, or so many of them, before any is made; a refusal says what that ``buys``.
 
         Raises:
+            ValueError: fewer than none.
             BudgetExceeded: it would cost more than is left.
             LedgerError: this attempt was paid for already.
         """
+        if times < 0:
+            raise ValueError(f"times must be at least 0, got {times}: void gives back what was not released")
         more = Line(self.counted(release), times)
         self.fits(SelfComposed(release, times))  # nobody waits for what is counted here; below it is remembered
         with self._transaction() as database:

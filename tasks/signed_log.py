@@ -140,12 +140,13 @@ class SignedLog(ABC):
             raise InputError(f"{self._path}: expected a privacy ledger, it is none ({error})") from error
 
     def _catch_up(self, database: sqlite3.Connection) -> None:
-        last = database.execute("SELECT max(number) FROM entries").fetchone()[0]  # to count them would read them all
+        with self._explained():
+            last = database.execute("SELECT max(number) FROM entries").fetchone()[0]  # to count them would read all
+            found = database.execute(
+                "SELECT number, signed FROM entries WHERE number >= ? ORDER BY number", (self._entries,)
+            ).fetchall()
         if (-1 if last is None else last) < self._entries - 1:
             raise LedgerError(f"{self._path}: entries are missing from its end")
-        found = database.execute(
-            "SELECT number, signed FROM entries WHERE number >= ? ORDER BY number", (self._entries,)
-        ).fetchall()
         with self._all_or_forgotten():
             for number, signed in found:
                 self._read(number, signed if isinstance(signed, bytes) else str(signed).encode())

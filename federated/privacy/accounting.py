@@ -21,8 +21,10 @@ from federated.privacy.releases import Release
 COARSE = 8
 """How many times as coarsely a ledger counts: in a tenth of the time, and up by less than a thousandth of ε."""
 
+MOST = 2**30
+"""Of releases that are looked for: more are as good as any number."""
+
 _WHOLE = (*range(2, 65), *range(72, 257, 8), 512, 1024)  # orders
-_MOST = 2**30
 _PART = 1e-4  # to which a noise multiplier is found
 _SMALL = 0.01  # losses that deviate by less are counted as much more finely
 _LONG = 30.0  # losses that lie further apart are counted as much more coarsely: 300,000 numbers
@@ -40,7 +42,8 @@ class SelfComposed(NamedTuple):
 class Epsilon(NamedTuple):
     """ε by privacy loss distributions, which is tight, and by Rényi divergences, which cross-checks it.
 
-    Both bound it from above. One is None where it knows no such release. Infinite is no privacy at all.
+    Both bound it from above; of a billion releases the second may be the lower one. One is None where it knows no such
+    release. Infinite is no privacy at all.
     """
 
     pld: float | None
@@ -110,7 +113,7 @@ def calibrated(
 
     by_rdp = _last(partial(exceeds, _quick))
     parts = _last(partial(exceeds, tight), likely=by_rdp * 7 // 8) + 1
-    return None if parts > _MOST else parts * _PART
+    return None if parts > MOST else parts * _PART
 
 
 _Accounts = Callable[[Sequence[SelfComposed], float], float]
@@ -141,10 +144,10 @@ def _last(holds: Callable[[int], bool], likely: int = 0, part: int = 64) -> int:
     while low and not holds(low):
         low //= 2
     step = max(1, low // part)
-    while low < _MOST and holds(min(low + step, _MOST)):
-        low, step = min(low + step, _MOST), 2 * step
+    while low < MOST and holds(min(low + step, MOST)):
+        low, step = min(low + step, MOST), 2 * step
     high = low + step
-    while low < _MOST and high - low > 1:
+    while low < MOST and high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if holds(middle) else (low, middle)
     return low

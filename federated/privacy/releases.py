@@ -24,6 +24,7 @@ NoiseMultiplier = Annotated[float, Field(ge=0, description="standard deviation o
 
 _DEVIATIONS = 20  # ten on each side: what is outside has a probability of 10⁻²³
 _LARGEST = 700  # e to the power of more is no number
+_RAREST = 1e-15  # what is as near to 1 as can be told is one less this
 _AS_GOOD_AS_NONE = 1e-9
 
 
@@ -239,10 +240,12 @@ class Skellam(Release):
 
 
 @lru_cache(maxsize=64)
-def _losses(release: Gaussian | TruncatedGaussian, interval: float) -> Losses:
-    """Kept: to find one takes longer than to compose a thousand."""
+def _losses(release: Gaussian | TruncatedGaussian, interval: float) -> Losses | None:
+    """Kept: to find one takes longer than to compose a thousand. None of units so rare that numbers do not tell."""
     from dp_accounting.pld import privacy_loss_distribution as library
 
+    if release.sampling_rate < _RAREST:
+        return None
     if isinstance(release, Gaussian):
         found = library.from_gaussian_mechanism(
             release.noise_multiplier, sampling_prob=release.sampling_rate, value_discretization_interval=interval

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -14,8 +16,8 @@ from federated.randomness import generator
 from federated.rounds import broadcast, client_half, initial_state, server_half
 from federated.rules import FixedMean, Mean
 from federated.selectors import All, Poisson, Uniform
-from federated.transforms import AnyTransform, CentralGaussian, Clip, Quantise
-from federated.updates import l2_norm
+from federated.transforms import AnyTransform, CentralGaussian, Clip, CorrelatedGaussian, LocalGaussian, Quantise
+from federated.updates import l2_norm, screen
 from tests.fakes import FakeEngine, line_federation, plain_sgd, update
 
 SIZE = 40_000
@@ -111,17 +113,25 @@ def test_one_update_is_hidden_by_the_same_noise_however_many_others_there_are() 
         assert l2_norm(with_me - without) <= SECRET.norm * rule.share * (1 + 1e-5)
 
 
-def test_a_client_that_drops_takes_nothing_but_its_update_away() -> None:
+CORRELATED = CorrelatedGaussian(norm=0.5, noise_multiplier=2.0, rounds=3, participations=3, seeded=True)
+LOCAL = LocalGaussian(norm=0.5, noise_multiplier=2.0, seeded=True)
+
+
+@pytest.mark.parametrize("noise", [SEEDED, CORRELATED, LOCAL], ids=lambda noise: noise.kind)
+def test_a_client_that_drops_or_sends_no_number_takes_nothing_but_its_update_away(noise) -> None:
     """Of a round that is paid for: the noise is as large, and what is released costs as much."""
     engine, federation = FakeEngine(), line_federation(clients=3)
-    chain = algorithm(local=plain_sgd(), select=All(), rule=FixedMean(expected=3.0), transforms=(SEEDED,))
+    chain = algorithm(local=plain_sgd(), select=All(), rule=FixedMean(expected=3.0), transforms=(noise,))
     state = initial_state(chain, engine, 3)
     sent = [client_half(chain, engine, broadcast(chain, state), one).update for one in federation.clients.values()]
-    (whole, told), (fewer, also) = (server_half(chain, state, some) for some in (sent, sent[:-1]))
-    assert told["noise_deviation"] == also["noise_deviation"] == SEEDED.deviation(1 / 3)
+    wrong = replace(sent[-1], delta=np.full_like(sent[-1].delta, np.nan))
+    usable = screen(1, [*sent[:-1], wrong], quorum=1)
+    assert usable.left_out == (sent[-1].client,)
+    (whole, told), (fewer, also) = (server_half(chain, state, some) for some in (sent, usable.updates))
+    assert told.get("noise_deviation") == also.get("noise_deviation")
     np.testing.assert_allclose(whole.params - fewer.params, sent[-1].delta / 3, atol=1e-6)
     nobody = server_half(chain, state, [])[0].params - state.params
-    assert (nobody != 0).all(), "noise alone"
+    assert (nobody != 0).all() or noise is LOCAL, "noise alone; of messages that hide themselves, nothing"
 
 
 def algorithm(**changes) -> Algorithm:

@@ -46,6 +46,18 @@ def test_it_gives_the_noise_or_the_rounds_that_a_budget_buys(tmp_path: Path) -> 
     assert asked(tmp_path, *ASKED, "--noise-multiplier", "1", "--budget", "2")["rounds"] == 1202
 
 
+def test_no_round_and_any_number_of_them_are_said_in_words(tmp_path: Path) -> None:
+    for noise, said in (("0.1", "0, even one costs more than the budget"), ("1000000", "at least 1,073,741,824")):
+        done = roundhouse(tmp_path, "privacy", "--noise-multiplier", noise, "--budget", "1")
+        assert f"rounds                  {said}\n" in done.stdout
+
+
+@pytest.mark.parametrize("rate", ["1e-16", "1e-100"])
+def test_the_rarest_sampling_has_an_epsilon(tmp_path: Path, rate: str) -> None:
+    found = asked(tmp_path, "--sampling-rate", rate, "--noise-multiplier", "1", "--rounds", "10")["epsilon"]
+    assert found["rdp"] < 1.2
+
+
 def test_an_epsilon_is_printed_with_what_it_means(tmp_path: Path) -> None:
     done = roundhouse(tmp_path, "privacy", "--noise-multiplier", "1", "--rounds", "1")
     assert done.stdout.splitlines() == [
@@ -188,10 +200,10 @@ def test_a_budget_that_is_exceeded_already_is_said_so(home: Path) -> None:
         here(home, "privacy", str(plan), "--budget", str(budget)).stdout.splitlines() for budget in (2, spent)
     )
     assert exceeded[-2:] == [
-        "rounds                  0",
+        "rounds                  0, even one costs more than the budget",
         "the budget asked for    2: more than that is spent already",
     ]
-    assert just_enough[-1] == "rounds                  0"
+    assert just_enough[-1] == "rounds                  0, even one costs more than the budget"
 
 
 RECORDS = """
@@ -291,6 +303,31 @@ def test_a_ledger_gets_another_budget_or_none(home: Path) -> None:
     assert asked(home, "wards")["entries"] == entries
 
 
+def test_a_ledger_that_nobody_paid_into_says_whose_privacy_it_is_and_that_nothing_was_released(home: Path) -> None:
+    path = home / "privacy" / "wards.db"
+    PrivacyLedger(path, Terms(population="wards", unit="client", delta=1e-5, budget=5.0), signer())
+    assert here(home, "privacy", "wards").stdout.splitlines()[:5] == [
+        "population              wards",
+        "unit                    client",
+        "epsilon                 0.0000 (by Rényi divergences 0.0000) of 5",
+        "delta                   1e-05",
+        "spent                   nothing was released",
+    ]
+
+
+def test_a_folder_of_populations_is_none(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is said of it would change them all."""
+    folder = home / "privacy"
+    for name in ("beds", "wards"):
+        PrivacyLedger(folder / f"{name}.db", Terms(population=name, unit="client", delta=1e-5, budget=5.0), signer())
+    monkeypatch.chdir(folder)
+    for subject in (".", str(folder)):
+        done = here(home, "privacy", subject, "--set-budget", "none")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"error: {subject}: the folder of ledgers that have nothing in common; name one: " in done.stderr
+    assert asked(home, "wards")["budget"] == 5.0
+
+
 def test_a_population_that_pays_by_record_gets_a_budget_for_every_client(home: Path) -> None:
     population(home, ["north", "south"])
     found = asked(home, "sites", "--set-budget", "7")
@@ -318,8 +355,9 @@ def test_a_ledger_prints_its_statement(home: Path) -> None:
     done = here(home, "privacy", "wards")
     lines = done.stdout.splitlines()
     means = "one client, added or removed; no sampling"
-    assert lines[:5] == [
+    assert lines[:6] == [
         "population              wards",
+        "unit                    client",
         "epsilon                 4.3772 (by Rényi divergences 4.7285) of 5",
         "delta                   1e-05",
         f"neighbours differ in    {means}",

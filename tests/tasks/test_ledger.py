@@ -587,6 +587,31 @@ def test_what_is_no_ledger_is_told(path: Path) -> None:
         opened(path)
 
 
+def test_a_ledger_that_the_disk_has_spoilt_and_another_programs_table_are_named(path: Path) -> None:
+    ledger = opened(path)
+    for number in range(100):
+        ledger.reserve(FINE, "run", number)
+    whole = bytearray(path.read_bytes())
+    whole[4096:-4096] = bytes(len(whole) - 8192)
+    path.write_bytes(whole)
+    with pytest.raises(
+        InputError, match=rf"{path}: expected a privacy ledger, it is none \(database disk image is malf"
+    ):
+        opened(path)
+    path.unlink()
+    execute(path, "CREATE TABLE entries (name TEXT)")
+    with pytest.raises(LedgerError, match=f"{path}: no such column: number"):
+        opened(path)
+
+
+def test_less_than_nothing_is_not_reserved(path: Path) -> None:
+    ledger = opened(path)
+    ledger.reserve(ONE, "run", 1)
+    with pytest.raises(ValueError, match="times must be at least 0, got -1"):
+        ledger.reserve(ONE, "run", 2, times=-1)
+    assert opened(path).statement().spent == (SelfComposed(ONE, 1),)
+
+
 def test_nobody_else_reads_it(path: Path) -> None:
     opened(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
