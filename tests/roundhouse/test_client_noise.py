@@ -50,7 +50,8 @@ def test_a_ledger_of_several_kinds_says_what_each_release_is_counted_with_and_wh
         PrivacyLedger(path, terms, signer(), neighbours=neighbours).reserve(release, "run", number)
     lines = here(home, "privacy", "wards").stdout.splitlines()
     each = f"{drawn.said}; Poisson sampling", f"{sent.said}; no sampling"
-    assert lines[3:6] == [
+    assert lines[1] == "unit                    client"
+    assert lines[4:7] == [
         "neighbours differ in    all of it, where zeros are in the place of what one client sends: " + " | ".join(each),
         f"spent                   1 × gaussian: noise_multiplier 1, sampling_rate 0.2 ({each[0]})",
         f"spent                   1 × gaussian: noise_multiplier 4, sampling_rate 1 ({each[1]})",
