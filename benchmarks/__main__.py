@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from benchmarks import (
@@ -19,6 +20,7 @@ from benchmarks.report import machine
 
 def main() -> None:
     """Measures, prints, writes."""
+    argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__).parse_args()
     local_training.flower()  # what is missing should show before anything is measured
     tables = (
         local_training.measure(),
