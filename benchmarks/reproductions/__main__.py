@@ -33,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     heart.set_defaults(compute=lambda _: fed_heart.reproduce(print))
     rounds = commands.add_parser("fedavg", help="the FedAvg paper's rounds to a target; goes on where it was")
     rounds.add_argument("models", nargs="*", default=list(fedavg.TARGETS), help="2nn, cnn; both where none is named")
+    rounds.add_argument("--partition", choices=list(fedavg.PARTITIONS), action="append", help="only settings with this")
     rounds.add_argument("--share", type=float, action="append", help="only settings with this C")
     rounds.add_argument("--batch", type=int, action="append", help="only settings with this B, of which 0 is ∞")
     rounds.add_argument("--epochs", type=int, action="append", help="only settings with this E")
@@ -48,6 +49,7 @@ def _rounds(asked: argparse.Namespace) -> None:
         setting
         for setting in fedavg.SETTINGS
         if setting.model in asked.models
+        and setting.partition in (asked.partition or [setting.partition])
         and setting.share in (asked.share or [setting.share])
         and (setting.batch or 0) in (asked.batch or [setting.batch or 0])
         and setting.epochs in (asked.epochs or [setting.epochs])
