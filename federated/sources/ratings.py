@@ -123,7 +123,8 @@ class Ratings(Source):
         if wrong.size:
             raise DataError(
                 f"data.ratings.rating: expected numbers, {len(wrong)} rows of {self.path} have none, "
-                f"the first is {row(wrong[0])} with {str(given.iloc[wrong[0]])!r}"
+                f"the first is {row(wrong[0])} with {str(given.iloc[wrong[0]])!r}, of user "
+                f"{str(held[self.user].iloc[wrong[0]])!r}"
             )
         return stars.astype(np.float32)
 

@@ -96,9 +96,10 @@ def test_a_position_that_is_not_there_is_answered_with_those_there_are(ratings) 
 )
 def test_a_rating_that_is_no_number_is_located(ratings, cell, told) -> None:
     with pytest.raises(
-        DataError, match=rf"data\.ratings\.rating: .* 1 rows of .*r\.csv .* row 2 \(counted from 1\) with ({told})"
+        DataError,
+        match=rf"data\.ratings\.rating: .* 1 rows of .*r\.csv .* row 2 \(counted from 1\) with ({told}), of user '007'",
     ):
-        ratings(f"user,item,rating\n1,1,1\n1,2,{cell}\n").load()
+        ratings(f"user,item,rating\n1,1,1\n007,2,{cell}\n").load()
 
 
 @pytest.mark.parametrize(("row", "field"), [(",2,1", "user"), (" ,2,1", "user"), ("2,,1", "item")])
