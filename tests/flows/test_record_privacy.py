@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 
 from configs import environment
 from configs.plan import Plan
 from federated.errors import InputError, TrainingError
+from federated.onion import Trained
 from federated.privacy.accounting import SelfComposed, epsilon
 from flows.train import train
 from tasks import round_tasks
@@ -165,6 +169,23 @@ def test_a_round_that_broke_off_is_paid_for_again_unless_a_seed_repeats_it(
         train(plan, run_key=run_key)
     assert ledger("north").attempts("sites-real", 1) == 2
     assert ledger("north", "sites-seeded", simulated=True).attempts("sites-seeded", 1) == 1
+
+
+def test_a_client_that_drops_out_after_it_has_paid_has_paid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    local_updates = round_tasks.local_updates
+
+    def dropping(*given: object) -> Iterator[Trained]:
+        for one in local_updates(*given):
+            lost = one.update.client == "south"
+            yield one._replace(update=replace(one.update, delta=one.update.delta * np.nan)) if lost else one
+
+    monkeypatch.setattr(round_tasks, "local_updates", dropping)
+    plan = plan_of(tmp_path, "rounds=2")
+    summary = train(plan)
+    assert history(summary, "left_out") == [1, 1]
+    for site in SITES:
+        release = plan.algorithm.local.release(len(plan.federation().clients[site].train))
+        assert ledger(site).statement().spent == (SelfComposed(release, 4),)
 
 
 def test_a_training_goes_on_only_with_the_ledgers_that_it_has_seen(tmp_path: Path) -> None:
