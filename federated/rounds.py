@@ -258,14 +258,15 @@ def server_half(
     if aggregate.shape != state.params.shape:
         raise TrainingError(f"round {done}: the rule gave shape {aggregate.shape}, expected {state.params.shape}")
     finished = finish(algorithm, done, state.transforms, aggregate[:split], ordered)
-    corrected = algorithm.correction.finish(state.correction, finished.result, ordered)
+    result = finished.result.astype(np.float32, copy=False)
+    corrected = algorithm.correction.finish(state.correction, result, ordered)
     stepped = algorithm.server.next(done, state.server, state.params[:split], corrected.result)
-    params = np.concatenate([stepped.result, state.params[split:] + aggregate[split:]])
+    params = np.concatenate([stepped.result, state.params[split:] + aggregate[split:].astype(np.float32)])
     if not np.isfinite(params).all():
         raise TrainingError(
             f"round {done}: the aggregate of {len(ordered)} updates is not finite; clip, or train slower"
         )
-    norm = {"aggregate_norm": l2_norm(finished.result)}
+    norm = {"aggregate_norm": l2_norm(result)}
     kept = aggregate if algorithm.keeps_aggregate else None
     next_state = ServerState(done, params, split, rule_state, stepped.state, corrected.state, finished.state, kept)
     return next_state, metrics | finished.metrics | corrected.metrics | stepped.metrics | norm

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from federated.component import Step, Vector
@@ -71,6 +72,15 @@ def _scale_and_add(total: Vector, scale: float, delta: Vector) -> None:
         chunk += delta[start : start + _CHUNK]
 
 
+def _add(total: NDArray[np.float64], delta: NDArray[Any], weight: float) -> None:
+    """``total`` += ``weight`` · ``delta``, chunk by chunk."""
+    if weight == 1:
+        np.add(total, delta, out=total)
+        return
+    for start in range(0, total.size, _CHUNK):
+        total[start : start + _CHUNK] += delta[start : start + _CHUNK] * np.float64(weight)
+
+
 class Mean(Rule):
     """Σδ / N: every client counts the same, whatever its size. The textbook's federated averaging."""
 
@@ -96,6 +106,10 @@ class FixedMean(Rule):
 
     A client weighs 1; with ``cap``, its training examples over ``cap``, but no more than 1. ``expected`` is the weight
     that a cohort has on average (McMahan et al. 2018, equation 1). Without any update the aggregate is zero.
+
+    The aggregate is float64. In a sum of float32 what one client adds can turn how those after it are rounded, and so
+    count several times its norm (Casacuberta et al. 2022). Here, of n updates of norm 1 at most, one moves the sum by
+    no more than 1 + n² 2⁻⁵², which is 1.0003 of a million.
     """
 
     kind: Literal["fixed_mean"] = "fixed_mean"
@@ -129,10 +143,10 @@ class FixedMean(Rule):
         return size
 
     def next(self, state: Any, updates: Iterable[Update]) -> Step[Any, Vector]:
-        found = _weighted_sum(updates, lambda update: min(max(update.weight, 0.0), 1.0))
-        if found is None:
-            return Step(state, np.zeros(state, np.float32), {})
-        return Step(state, np.multiply(found.total, np.float32(found.unit / self.expected), out=found.total), {})
+        total = np.zeros(state)
+        for update in updates:
+            _add(total, update.delta, min(max(update.weight, 0.0), 1.0))
+        return Step(state, np.divide(total, self.expected, out=total), {})
 
 
 class WeightedMean(Rule):

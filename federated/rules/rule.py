@@ -88,7 +88,7 @@ class Rule(Component, ABC):
 
     @abstractmethod
     def next(self, state: Any, updates: Iterable[Update]) -> Step[Any, Vector]:
-        """The aggregate, shape (parameters,).
+        """The aggregate, shape (parameters,), float32; or float64, for noise.
 
         Raises:
             ValueError: there are too few updates.

@@ -74,5 +74,9 @@ class ClipElements(Transform):
 def _scaled(vector: Vector, limit: float) -> tuple[Vector, float]:
     """The vector with a norm of at most ``limit``, or itself; and its norm before."""
     norm = l2_norm(vector)
-    clipped = bool(np.isfinite(norm)) and norm > limit
-    return (vector * np.float32(limit / norm) if clipped else vector), norm
+    if not np.isfinite(norm) or norm <= limit:
+        return vector, norm
+    factor = limit / norm
+    if factor >= np.finfo(np.float32).tiny:
+        return vector * np.float32(factor), norm
+    return (vector * np.float64(factor)).astype(np.float32), norm  # float32 has too few digits of so small a factor

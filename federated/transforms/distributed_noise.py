@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from federated.component import Step, Vector
 from federated.privacy.releases import Release, Skellam
 from federated.randomness import POISSON_MEANS, poisson, secret_uniforms
-from federated.transforms.noising import NOISE_FOUND, measured
+from federated.transforms.noising import NOISE_FOUND, finite_or_zero, measured
 from federated.transforms.transform import Layers, NoisedBy, Transform
 from federated.updates import Update
 
@@ -43,12 +43,12 @@ class DistributedSkellam(Transform):
     edge case                  answer
     =========================  ==========================
     zero update                zero steps, and noised like any other
-    NaN or infinite            NaN alone: the round leaves it out. That training failed is not hidden
+    NaN or infinite            as zero: that training failed is hidden, too
     a client that drops        takes its part of the noise away: those who are left are counted
     cohort of one, of none     as fewer than ``least``, unless that is 1
     fewer than ``least``       the round is refused before anything is summed: their noise is less than was paid for
     more than ``least``        more noise: the round's ``noise_multiplier_effective`` says how much
-    sums beyond 2²⁴ steps      float32 rounds them. Only whole numbers, as secure aggregation adds them, stay exact
+    messages beyond 2²⁴ steps  float32 rounds them. Only whole numbers, as secure aggregation adds them, stay exact
     ``norm``: 0 or ∞           refused: nothing would be learnt, or nothing hidden
     no noise                   refused: ``clip`` does that
     noise of very few steps    refused, and that of very many: it could not be drawn well
@@ -102,9 +102,7 @@ class DistributedSkellam(Transform):
         return np.zeros(size, np.float32) if self.secret else None
 
     def encode(self, update: Update, layers: Layers, rng: np.random.Generator) -> Update:
-        if not np.isfinite(update.delta).all():
-            return replace(update, delta=np.full_like(update.delta, np.nan))
-        steps = in_steps(update.delta, self.norm, self._units) + self._noise(update.delta.size, rng)
+        steps = in_steps(finite_or_zero(update.delta), self.norm, self._units) + self._noise(update.delta.size, rng)
         return replace(update, delta=np.zeros(0, np.float32), extras=update.extras | {_STEPS: steps})
 
     def decode(self, update: Update, size: int, rng: np.random.Generator) -> Update:
@@ -115,7 +113,7 @@ class DistributedSkellam(Transform):
     def finish(
         self, state: Any, aggregate: Vector, updates: Sequence[Update], rng: np.random.Generator, share: float
     ) -> Step[Any, Vector]:
-        released = aggregate * np.float32(self.norm)
+        released = (aggregate * self.norm).astype(np.float32)
         effective = self.noise_multiplier * math.sqrt(len(updates) / self.least)
         metrics = {"noise_multiplier_effective": effective, "noise_deviation": effective * self.norm * share}
         return Step(released if self.secret else None, released, metrics)

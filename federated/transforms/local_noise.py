@@ -9,7 +9,7 @@ import numpy as np
 
 from federated.privacy.releases import Gaussian, Release
 from federated.randomness import secret_normals
-from federated.transforms.noising import ClippedNoise, with_noise
+from federated.transforms.noising import ClippedNoise, finite_or_zero, with_noise
 from federated.transforms.transform import Hides, Layers, NoisedBy
 from federated.updates import Update
 
@@ -33,7 +33,7 @@ class LocalGaussian(ClippedNoise):
     edge case              answer
     =====================  ==========================
     zero update            noised like any other
-    NaN or infinite        all NaN: the round leaves it out. That training failed is not hidden
+    NaN or infinite        as zero: that training failed is hidden, too
     cohort of one, of none  one message, or none: noised like any other
     a client that drops    nothing: no message hides in others
     ``norm``: 0 or ∞       refused: nothing would be learnt, or nothing hidden
@@ -58,8 +58,6 @@ class LocalGaussian(ClippedNoise):
         return None
 
     def encode(self, update: Update, layers: Layers, rng: np.random.Generator) -> Update:
-        if not np.isfinite(update.delta).all():
-            return replace(update, delta=np.full_like(update.delta, np.nan))
-        clipped = super().encode(update, layers, rng).delta
+        clipped = super().encode(replace(update, delta=finite_or_zero(update.delta)), layers, rng).delta
         draw = secret_normals if self.secret else rng.standard_normal
         return replace(update, delta=with_noise(clipped, self.noise_multiplier * self.norm, draw))

@@ -47,7 +47,7 @@ class CentralGaussian(ClippedNoise):
     only, from the plan's seed, so that a training can be repeated.
 
     Aggregate and noise are rounded to a grid of 2⁻³⁰ standard deviations before they are added, so that the low bits of
-    a float tell nothing (Mironov 2012).
+    a float tell nothing (Mironov 2012); before that, the rule has added updates up in float64.
 
     =====================  ==========================
     edge case              answer
@@ -98,6 +98,11 @@ class _DrawnBefore(CentralGaussian):
     ) -> Step[Any, Vector]:
         found = measured(self.noised, aggregate, self.deviation(share)) * self.noise_multiplier
         return Step(self.noised, self.noised, {NOISE_FOUND: found})
+
+
+def finite_or_zero(vector: Vector) -> Vector:
+    """The vector, or zeros in its place where one of its numbers is NaN or infinite: what noise on it must hide."""
+    return vector if np.isfinite(vector).all() else np.zeros_like(vector)
 
 
 def with_noise(vector: Vector, deviation: float, draw: Callable[[int], NDArray[np.float64]]) -> Vector:

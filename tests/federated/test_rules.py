@@ -88,11 +88,11 @@ def test_the_aggregate_lies_between_the_smallest_and_the_largest_update(rule) ->
 
 
 @each_rule
-def test_the_aggregate_is_one_float32_vector_and_leaves_the_updates_alone(rule) -> None:
+def test_the_aggregate_is_one_vector_float64_for_noise_and_leaves_the_updates_alone(rule) -> None:
     updates = cohort()
     before = [u.delta.copy() for u in updates]
     result = aggregate(rule, updates)
-    assert result.dtype == np.float32
+    assert result.dtype == (np.float32 if rule.share is None else np.float64)
     assert result.shape == (5,)
     result[:] = 0
     for u, delta in zip(updates, before, strict=True):

@@ -178,10 +178,17 @@ def test_the_sum_of_whole_numbers_is_what_the_server_releases(noise) -> None:
 
 @each
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
-def test_of_an_update_that_is_not_finite_nothing_leaves_but_that_it_is_not(noise, wrong) -> None:
-    message = sent(noise, np.array([wrong, 3.0, 4.0], np.float32))
-    assert np.isnan(message.delta).all()
-    assert message.extras == {}
+def test_of_an_update_that_is_not_finite_not_even_that_leaves_the_client(noise, wrong) -> None:
+    """It carries its part of the noise all the same: a deviation of 2.0 / √4 in units of the norm."""
+    delta = np.full(SIZE, 3.0, np.float32)
+    delta[7] = wrong
+    message = sent(noise, delta)
+    assert message.finite
+    drawn = steps_of(message) / 2**16
+    assert abs(drawn.mean()) < 0.05  # seven standard errors
+    assert np.std(drawn) == pytest.approx(1.0, rel=0.035)
+    if not noise.secret:
+        np.testing.assert_array_equal(steps_of(message), steps_of(sent(noise, np.zeros(SIZE))))
 
 
 def test_seeded_noise_is_that_of_the_seed_and_secret_noise_of_nothing() -> None:
