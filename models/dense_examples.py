@@ -14,7 +14,10 @@ from models.architecture import BUILDING, layers
 from models.gradients import Slope
 from models.objectives import Objective
 
-_KINDS = ("InputLayer", "Flatten", "Reshape", "Dense", "Activation", "ReLU", "Add", "Dropout")
+_KINDS = tuple(
+    getattr(keras.layers, kind)
+    for kind in ("InputLayer", "Flatten", "Reshape", "Dense", "Activation", "ReLU", "Add", "Dropout")
+)
 
 
 class _Tap(NamedTuple):
@@ -89,11 +92,16 @@ def takes(model: keras.Model) -> bool:
     own = [layer for layer in layers(model) if not isinstance(layer, keras.Model)]
     dense = [layer for layer in own if type(layer) is keras.layers.Dense]
     return (
-        all(type(layer).__name__ in _KINDS for layer in own)
+        all(type(layer) in _KINDS and _is_built_in(getattr(layer, "activation", None)) for layer in own)
         and all(len(layer._inbound_nodes) == 1 and len(layer.input.shape) == 2 for layer in dense)
         and not model.losses
         and all(layer.trainable for layer in own)
     )
+
+
+def _is_built_in(activation: Any) -> bool:
+    """Whether it is none, or one of Keras: another may mix the rows of a batch."""
+    return activation is None or getattr(activation, "__module__", "").startswith("keras.")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -86,15 +87,19 @@ def of_population(found: Statements) -> Iterator[tuple[str, str]]:
         yield "spent", _NOTHING
     for one in found.clients[:_NAMED]:
         client = one.terms.population.removeprefix(f"{found.population}/")
-        yield "epsilon", f"{one.epsilon.best:.4f}{_limited(one)}, delta {one.terms.delta:g}: {client}"
+        yield "epsilon", f"{_figure(one.epsilon.best)}{_limited(one)}, delta {one.terms.delta:g}: {client}"
     if len(found.clients) > _NAMED:
         yield "and", f"{len(found.clients) - _NAMED:,} clients more; --json has all"
 
 
 def said(found: Epsilon) -> str:
     """An ε by both accountants."""
-    other = "" if found.pld is None or found.rdp is None else f" (by Rényi divergences {found.rdp:.4f})"
-    return f"{found.best:.4f}{other}"
+    other = "" if found.pld is None or found.rdp is None else f" (by Rényi divergences {_figure(found.rdp)})"
+    return f"{_figure(found.best)}{other}"
+
+
+def _figure(epsilon: float) -> str:
+    return f"{epsilon:.4f}" if math.isfinite(epsilon) else "infinite"
 
 
 def _limited(found: Statement) -> str:

@@ -112,7 +112,24 @@ def penalised(inputs, classes):
     )
 
 
-@pytest.mark.parametrize("spec", ["shared", "penalised"])
+def centred(rows):
+    return rows - keras.ops.mean(rows, axis=0)
+
+
+class Add(keras.layers.Layer):
+    def call(self, rows):
+        return centred(rows)
+
+
+def mixing(inputs, classes):
+    return keras.Sequential([keras.Input(inputs), keras.layers.Dense(output_units(classes), activation=centred)])
+
+
+def of_another_kind(inputs, classes):
+    return keras.Sequential([keras.Input(inputs), Add(), keras.layers.Dense(output_units(classes))])
+
+
+@pytest.mark.parametrize("spec", ["shared", "penalised", "mixing", "of_another_kind"])
 def test_what_the_short_way_does_not_hold_for_goes_one_by_one(spec) -> None:
     model = CustomModel(target=f"{__name__}:{spec}")
     assert not takes(model.build((FEATURES,), 3))

@@ -83,6 +83,8 @@ def test_the_calculator_says_of_sampling_what_a_ledger_says_of_the_same_release(
 def test_no_noise_is_no_privacy(tmp_path: Path) -> None:
     found = asked(tmp_path, "--noise-multiplier", "0", "--rounds", "1")
     assert found["epsilon"] == {"pld": "infinite", "rdp": "infinite"}
+    lines = here(tmp_path, "privacy", "--noise-multiplier", "0", "--rounds", "1").stdout.splitlines()
+    assert lines[0] == "epsilon                 infinite (by Rényi divergences infinite)"
 
 
 @pytest.mark.parametrize(
