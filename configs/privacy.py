@@ -47,6 +47,13 @@ class Privacy(Component):
 
 def neighbours(plan: Plan) -> Neighbours | None:
     """What a release of this plan is counted with; None where nothing adds noise."""
+    found = _differing(plan)
+    if found is None or not plan.simulation:
+        return found
+    return found.model_copy(update={"said": found.said + _SIMULATED})
+
+
+def _differing(plan: Plan) -> Neighbours | None:
     algorithm = plan.algorithm
     if algorithm.unit is None:
         return None
@@ -61,7 +68,7 @@ def neighbours(plan: Plan) -> Neighbours | None:
 
 def meaning(plan: Plan) -> str:
     """What an ε of this plan is one of: no ε is shown without it."""
-    found, privacy = neighbours(plan), plan.privacy
+    found, privacy = _differing(plan), plan.privacy
     if found is None or privacy is None:
         return ""
     return f"{found.said}; delta {privacy.delta:g}; {_sampling(plan, found)}{_SIMULATED if plan.simulation else ''}"

@@ -24,7 +24,7 @@ from tasks.records import Committed
 from tasks.run_keys import require_run_key
 from tasks.signing import signer
 from tasks.spending import Spending
-from tasks.starting import Start, starting_point
+from tasks.starting import Start, require_counted, starting_point
 from tasks.summary import Summary
 from tasks.training import Evaluated, RoundReport, Training
 
@@ -250,6 +250,8 @@ def begin_or_go_on(training: Training, journal: Journal, accept_change: bool, st
     finished = journal.finished()
     if finished is not None and not changes:
         return Summary.model_validate_json(finished)
+    if changes:
+        require_counted(training.plan, journal.recorded_so_far)
     course.go_on(training, changes)
     course.pays(spending(training, journal.run_key, journal.signer, journal.recorded_so_far))
     return course

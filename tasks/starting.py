@@ -1,7 +1,8 @@
-"""The weights that a training starts from, where they are a registered version's."""
+"""The weights that a training starts from, where they are a registered version's; and what they told of clients."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from configs.plan import Plan
@@ -9,7 +10,7 @@ from configs.starts import Fresh, FromChampion
 from federated.component import Vector
 from federated.engine import Engine
 from federated.errors import PlanError
-from tasks.records import attacked, counted
+from tasks.records import attacked, counted, simulated
 from tasks.stored import Library
 from tasks.verifying import opened_sound
 from tasks.versions import CHAMPION
@@ -48,12 +49,41 @@ def starting_point(plan: Plan, engine: Engine) -> Start | None:
         raise PlanError(f"start: {uri} is another model: {trained}")
     if attacked(records) and not plan.attacks:
         raise PlanError(f"start: {uri} was trained under attack; only a plan with attacks may start from it")
-    if plan.privacy is not None and not counted(records, _terms(plan), plan.simulation):
-        raise PlanError(
-            f"start: what {uri} tells of clients is not in the ledger of {plan.privacy.population}: it was trained "
-            "without noise, in a simulation, or for another population, delta or unit; start fresh"
-        )
+    if not _is_counted(plan, records):
+        raise PlanError(f"start: what {uri} {_not_counted(plan)}; start fresh")
     return Start(version, params)
+
+
+def require_counted(plan: Plan, records: Sequence[Mapping[str, Any]]) -> None:
+    """Before a training goes on that has changed: its ledger must have all that it, and what it started from, told.
+
+    Raises:
+        PlanError: it has not.
+        InputError: the version that it started from is gone.
+        TrainingError: that is not what its training registered.
+        TrackingError: MLflow cannot be read.
+    """
+    if plan.privacy is None:
+        return
+    told, version = list(records), records[0].get("start")
+    if version is not None:
+        with opened_sound(f"{plan.name}/{version}") as found:
+            told += found.records
+    other = [record for record in records if "identity" in record and simulated([record]) != plan.simulation]
+    if other or not _is_counted(plan, told):
+        raise PlanError(f"--accept-change: what this training so far {_not_counted(plan)}; begin another")
+
+
+def _is_counted(plan: Plan, records: Sequence[Mapping[str, Any]]) -> bool:
+    return plan.privacy is None or counted(records, _terms(plan), plan.simulation)
+
+
+def _not_counted(plan: Plan) -> str:
+    population = plan.privacy.population if plan.privacy else ""
+    return (
+        f"tells of clients is not in the ledger of {population}: it was trained without noise, in a simulation, or for "
+        "another population, delta or unit"
+    )
 
 
 def _terms(plan: Plan) -> dict[str, Any]:

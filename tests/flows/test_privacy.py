@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ SECRET = "{kind: central_gaussian, norm: 0.5, noise_multiplier: 1.5}"
 SEEDED = "{kind: central_gaussian, norm: 0.5, noise_multiplier: 1.5, seeded: true}"
 ADAPTIVE = "{kind: adaptive_gaussian, norm: 0.5, noise_multiplier: 0.1}"
 DELTA = 1e-5
+OTHERS = f"privacy={{population: others, delta: {DELTA}, budget: null}}"
+BARE = ("privacy=null", "algorithm.transforms=[]")
 
 
 def noised(*overrides: str, noise: str = SECRET, budget: float | str = "null") -> Plan:
@@ -324,12 +326,60 @@ def test_what_was_trained_without_noise_is_nothing_to_start_from() -> None:
         train(noised("start={kind: version, version: 1}"))
     train(noised("rounds=1"))
     assert train(noised("rounds=1", "start={kind: version, version: 2}")).rounds == 1
-    others = "privacy={population: others, delta: 1.0e-5, budget: null}"
     with pytest.raises(PlanError, match="start: what wards/2 tells of clients is not in the ledger of others"):
-        train(noised("start={kind: version, version: 2}", others))
+        train(noised("start={kind: version, version: 2}", OTHERS))
     train(simulated("rounds=1"))
     with pytest.raises(PlanError, match="start: what wards/4 tells of clients is not in the ledger"):
         train(noised("start={kind: version, version: 4}"))
+
+
+def test_the_ledger_of_a_simulation_says_that_it_protects_nobody_and_so_does_its_refusal() -> None:
+    told = "one client, added or removed; in a simulation, which protects nobody; Poisson sampling"
+    train(simulated("rounds=1"), run_key="k")
+    assert ledger(environment.privacy_ledger("wards-k", simulated=True)).statement().balance.said == told
+    with pytest.raises(BudgetExceeded, match=rf"than 0\.01 \(unit client, delta 1e-05; {told}\)"):
+        train(simulated("rounds=1", f"privacy={{population: wards, delta: {DELTA}, budget: 0.01}}"), run_key="other")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (lambda: simulated("rounds=1"), lambda: noised("rounds=2")),
+        (lambda: noised("rounds=1"), lambda: simulated("rounds=2")),
+        (lambda: noised("rounds=1"), lambda: noised("rounds=2", OTHERS)),
+        (lambda: noised("rounds=1", *BARE), lambda: noised("rounds=2")),
+    ],
+    ids=["simulated", "now simulated", "another population", "without noise"],
+)
+def test_no_accepted_change_takes_rounds_out_of_what_is_counted(
+    before: Callable[[], Plan], after: Callable[[], Plan]
+) -> None:
+    train(before(), run_key="k")
+    paid = {path: path.read_bytes() for path in environment.privacy_ledger("wards").parent.rglob("*.db")}
+    with pytest.raises(PlanError, match="--accept-change: what this training so far tells of clients is not in the"):
+        train(after(), run_key="k", accept_change=True)
+    left = {path: path.read_bytes() for path in environment.privacy_ledger("wards").parent.rglob("*.db")}
+    assert left == paid, "nothing is paid for what cannot go on"
+
+
+def test_a_change_that_leaves_the_ledger_as_it_was_is_accepted() -> None:
+    train(noised("rounds=1"), run_key="k")
+    longer = train(noised("rounds=2"), run_key="k", accept_change=True)
+    assert history(longer, "epsilon") == pytest.approx([cost(noised(), 1), cost(noised(), 2)], rel=1e-3)
+
+
+def test_no_accepted_change_takes_what_it_started_from_out_of_what_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaking(*given: object) -> None:
+        raise TrainingError("the power went out")
+
+    start = ("rounds=1", "start={kind: version, version: 1}")
+    train(noised("rounds=1", *BARE))
+    with monkeypatch.context() as patched:
+        patched.setattr(round_tasks, "server_half", breaking)
+        with pytest.raises(TrainingError, match="the power went out"):
+            train(noised(*start, *BARE), run_key="k")
+    with pytest.raises(PlanError, match="--accept-change: what this training so far tells of clients is not in the"):
+        train(noised(*start), run_key="k", accept_change=True)
 
 
 @pytest.mark.slow
