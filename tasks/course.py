@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from configs import environment
 from federated.component import Metrics
-from federated.errors import InputError, TrainingError
+from federated.errors import InputError, PlanError, TrainingError
 from federated.rounds import Memories, ServerState, initial_state
 from federated.selectors import Selection
 from federated.stopping import StopReason
@@ -86,9 +86,12 @@ class Course:
         """Takes up the state after the last round that is whole.
 
         Raises:
+            PlanError: the plan has another kind of something now, which cannot go on from what is there.
             TrainingError: none is; or a later one was recorded, with noise that cannot be drawn again.
         """
-        self.state = self._journal.resume(self.state)
+        fresh = self.state
+        self.state = self._journal.resume(fresh)
+        _require_alike(fresh, self.state, accepted)
         if training.plan.algorithm.secret:
             _require_latest(self._journal, self.state.round)
         self.memories = self._journal.memories(self.state.round)
@@ -194,6 +197,23 @@ class Course:
         return self._latest
 
 
+def _require_alike(fresh: ServerState, found: ServerState, changes: Sequence[str]) -> None:
+    """After a change to another kind that was accepted: what one leaves from round to round may be nothing to it."""
+    for part in ("rule", "server", "correction", "transforms"):
+        place = f"plan.algorithm.{part}"
+        names = [line.partition(":")[0] for line in changes if line.startswith(place)]
+        other = any(name == place or name.endswith(".kind") for name in names)
+        if other and _types(getattr(fresh, part)) != _types(getattr(found, part)):
+            raise PlanError(
+                f"algorithm.{part}: the kind before has left nothing that this one can go on from; keep that kind, or "
+                "begin another training"
+            )
+
+
+def _types(state: Any) -> list[type]:
+    return [type(state), *(type(item) for item in state)] if type(state) is tuple else [type(state)]
+
+
 def _require_latest(journal: Journal, round: int) -> None:
     """Before anything is paid: computed again with other noise, a later round would not come to what is recorded."""
     if round < journal.last:
@@ -234,7 +254,8 @@ def begin_or_go_on(training: Training, journal: Journal, accept_change: bool, st
     """What to go on from; the summary of a training that is over.
 
     Raises:
-        PlanError: the plan, the code or the data have changed, and ``accept_change`` is false.
+        PlanError: the plan, the code or the data have changed, and ``accept_change`` is false; or it cannot go on
+            with that change.
         BudgetExceeded: there is no privacy left for the first round.
         TrainingError: no checkpoint is whole, or none of the last round, whose noise cannot be drawn again; or a
             privacy ledger is not what the training has seen of it.

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 
 from configs import environment
 from configs.plan import Plan
 from federated.errors import TrainingError
+from federated.onion import Trained
 from federated.privacy.accounting import SelfComposed, epsilon
 from federated.privacy.releases import Gaussian, Skellam
 from flows.train import train
+from tasks import round_tasks
 from tasks.ledger import PrivacyLedger
 from tasks.replaying import replay
 from tasks.signing import signer, trusted_keys
@@ -62,6 +67,12 @@ def test_a_training_with_noise_on_every_message_pays_without_sampling_and_is_rep
         assert (found.agrees, found.differing, found.noise) == (True, (), None)
 
 
+@pytest.mark.parametrize("noise", [LOCAL, SKELLAM], ids=["local", "distributed"])
+def test_nobody_sees_that_a_clients_training_failed(noise: tuple[str, ...]) -> None:
+    summary = train(noised(*noise, "rounds=1", "algorithm.local.optimizer.learning_rate=1e30"))
+    assert client().get_run(summary.run_id).data.metrics["left_out"] == 0
+
+
 def test_a_training_with_noise_in_parts_reports_what_those_who_were_there_add_and_is_replayed() -> None:
     summary = train(noised(*SKELLAM))
     assert spent() == (SelfComposed(Skellam(noise_multiplier=1.5, units=2**16), 2),)
@@ -75,8 +86,16 @@ def test_a_training_with_noise_in_parts_reports_what_those_who_were_there_add_an
     assert {weight for _, _, weight in record["report"]["contributions"]} == {1.0}
 
 
-def test_a_round_that_too_few_survive_fails_before_it_releases_anything_and_stays_paid_for() -> None:
+def test_a_round_that_too_few_survive_fails_before_it_releases_anything_and_stays_paid_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def garbled(*given: Any) -> Trained:
+        sent = encode(*given)
+        return sent._replace(update=replace(sent.update, delta=np.full(1, np.nan, np.float32)))
+
+    encode = round_tasks.encode
+    monkeypatch.setattr(round_tasks, "encode", garbled)
     with pytest.raises(TrainingError, match="0 usable updates, quorum is 3"):
-        train(noised(*SKELLAM, "algorithm.local.optimizer.learning_rate=1e30"), run_key="night")
+        train(noised(*SKELLAM), run_key="night")
     assert spent() == (SelfComposed(Skellam(noise_multiplier=1.5, units=2**16), 1),)
     assert versions_of("wards") == []

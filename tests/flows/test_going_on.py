@@ -173,6 +173,21 @@ def test_a_run_key_goes_on_with_another_plan_only_when_told_to() -> None:
     assert (summary.rounds, summary.weights_sha256) == (4, train(longer).weights_sha256)
 
 
+def test_another_kind_goes_on_only_from_what_fits_it() -> None:
+    train(small_plan("rounds=1", "algorithm.transforms=[]"), run_key="mine")
+    for part, other in (
+        ("server", "{kind: adam, learning_rate: 0.01}"),
+        ("transforms", "[{kind: clip, norm: 1.0}]"),
+        ("rule", "{kind: centered_clip, radius: 1.0}"),
+        ("correction", "{kind: scaffold}"),
+    ):
+        plan = small_plan("rounds=2", "algorithm.transforms=[]", f"algorithm.{part}={other}")
+        with pytest.raises(PlanError, match=rf"algorithm\.{part}: the kind before has left nothing that this one can"):
+            train(plan, run_key="mine", accept_change=True)
+    stateless = small_plan("rounds=2", "algorithm.transforms=[]", "algorithm.rule={kind: median}")
+    assert train(stateless, run_key="mine", accept_change=True).rounds == 2
+
+
 # What the checkpoints lack
 
 
