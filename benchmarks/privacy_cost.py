@@ -93,22 +93,24 @@ def measure(scale: float = 1.0) -> Table:
 
 
 def counting(rounds: int = 10_000) -> Table:
-    """What a round pays for being counted, after so many: reserved, committed, and looked ahead from."""
+    """What a round pays for being counted, after so many: reserved, committed, looked ahead from, and said."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from federated.privacy.releases import Gaussian
     from tasks.balance import Terms
     from tasks.ledger import PrivacyLedger
     from tasks.signing import Signer
+    from tasks.spending import ClientSpending
 
     release, seconds = Gaussian(noise_multiplier=1.0, sampling_rate=COHORT / CLIENTS), list[float]()
     terms = Terms(population="clients", unit="client", delta=1e-5, budget=1e6)
     with tempfile.TemporaryDirectory() as home:
         ledger = PrivacyLedger(Path(home) / "ledger.db", terms, Signer(Ed25519PrivateKey.generate()))
+        spending = ClientSpending("run", release, ledger, repeats=False, means="")
         for number in range(rounds):
             began = time.perf_counter()
-            ledger.commit(ledger.reserve(release, "run", number), release)
-            ledger.outlook(release)
+            spending.enter(number)
+            spending.commit()
             seconds.append(time.perf_counter() - began)
     table = Table("A ledger: what it takes to count a round", ("rounds before", "ms a round", "over the first"))
     for before in (rounds // 100, rounds // 10, rounds):

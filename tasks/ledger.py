@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,9 +34,9 @@ class Grant(NamedTuple):
     times: int
 
     @property
-    def attempted(self) -> tuple[str, int, int]:
-        """Which attempt at which round of which training it is for."""
-        return self.run, self.round, self.attempt
+    def buys(self) -> tuple[str, int]:
+        """Which round of which training it is for."""
+        return self.run, self.round
 
 
 class Statement(NamedTuple):
@@ -132,9 +132,9 @@ class PrivacyLedger(SignedLog):
         if times < 0:
             raise ValueError(f"times must be at least 0, got {times}: void gives back what was not released")
         more = Line(self.counted(release), times)
-        self.fits(SelfComposed(release, times))  # nobody waits for what is counted here; below it is remembered
+        self._balance().fits(SelfComposed(release, times))  # nobody waits for what is counted here and remembered below
         with self._transaction() as database:
-            if (run, round, attempt) in self._paid:
+            if attempt in self._paid[run, round]:
                 raise LedgerError(f"{self._path}: attempt {attempt} of round {round} of {run} is paid for already")
             now = self._balance()
             if not now.fits(SelfComposed(release, times)):
@@ -177,21 +177,20 @@ class PrivacyLedger(SignedLog):
     def paid(self, run: str, round: int) -> tuple[Release, ...]:
         """What was reserved for a round, or committed, each attempt at it."""
         self._read_on()
-        return tuple(grant.release for paid, grant in self._paid.items() if paid[:2] == (run, round))
+        return tuple(grant.release for grant in self._paid[run, round].values())
 
     def covers(self, run: str, round: int, more: SelfComposed) -> bool:
         """Whether an attempt at a round has paid for at least as much."""
         self._read_on()
         return any(
             grant.times >= more.times and grant.release.covers(more.release)
-            for paid, grant in self._paid.items()
-            if paid[:2] == (run, round)
+            for grant in self._paid[run, round].values()
         )
 
     def statement(self) -> Statement:
         """Everything that was spent, as of now."""
         now, end = self.balance(), self.end
-        trainings = tuple(sorted({run for run, _, _ in self._paid}))
+        trainings = tuple(sorted({run for (run, _), attempts in self._paid.items() if attempts}))
         return Statement(now, now.epsilon(), trainings, *end)
 
     def fits(self, more: SelfComposed) -> bool:
@@ -229,7 +228,7 @@ class PrivacyLedger(SignedLog):
 
     def _forget(self) -> None:
         self._open: dict[int, Grant] = {}
-        self._paid: dict[tuple[str, int, int], Grant] = {}
+        self._paid: defaultdict[tuple[str, int], dict[int, Grant]] = defaultdict(dict)
         self._spent: Counter[Counted] = Counter()
         self._counted_with: dict[int, Neighbours] = {}
 
@@ -247,7 +246,7 @@ class PrivacyLedger(SignedLog):
     def _take_reserved(self, number: int, said: dict[str, Any]) -> None:
         release = _RELEASE.validate_python(said["release"])
         grant = Grant(number, release, said["run"], said["round"], said["attempt"], said["times"])
-        self._open[number] = self._paid[grant.attempted] = grant
+        self._open[number] = self._paid[grant.buys][grant.attempt] = grant
         found = said.get("neighbours")
         told = unrecorded(release, self.terms.unit) if found is None else Neighbours.model_validate(found)
         self._counted_with[number] = told
@@ -257,11 +256,11 @@ class PrivacyLedger(SignedLog):
         told = self._counted_with.pop(grant.number)
         self._spent[Counted(grant.release, told)] -= grant.times
         if said["what"] == "void":
-            self._paid[grant.attempted] = grant._replace(times=0)
+            self._paid[grant.buys][grant.attempt] = grant._replace(times=0)
             return
         actual = _RELEASE.validate_python(said["release"])
         self._spent[Counted(actual, told)] += grant.times
-        self._paid[grant.attempted] = grant._replace(release=actual)
+        self._paid[grant.buys][grant.attempt] = grant._replace(release=actual)
 
     def _require(self, terms: Terms) -> None:
         found, asked = self.terms.model_dump(), terms.model_dump()

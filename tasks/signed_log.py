@@ -84,9 +84,7 @@ class SignedLog(ABC):
 
     def _read_on(self) -> None:
         """What others wrote is read; who writes meanwhile does not wait for what is done with it afterwards."""
-        if not self._path.exists():
-            if self._entries:
-                raise LedgerError(f"{self._path}: it is gone; restore the file from its backup")
+        if not self._is_there():
             return
         address = f"{self._path.absolute().as_uri()}?mode=rw"  # with ro, what a crash left half written stays
         with contextlib.closing(sqlite3.connect(address, uri=True, timeout=_WAIT, isolation_level=None)) as database:
@@ -96,11 +94,18 @@ class SignedLog(ABC):
             if begun:
                 self._catch_up(database)
 
+    def _is_there(self) -> bool:
+        """Whether there is a file; what had one must have it still."""
+        found = self._path.exists()
+        if self._entries and not found:
+            raise LedgerError(f"{self._path}: it is gone; restore the file from its backup")
+        return found
+
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """Nobody else writes meanwhile; what others wrote is read first. To close without a commit takes all back."""
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not self._path.exists():
+        if not self._is_there():
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with contextlib.suppress(FileExistsError):
                 os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         with contextlib.closing(sqlite3.connect(self._path, timeout=_WAIT, isolation_level=None)) as database:
