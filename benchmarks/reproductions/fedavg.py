@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from functools import lru_cache
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from filelock import FileLock
 
 from benchmarks.reproductions.curves import Curve, rounds_to
-from benchmarks.reproductions.kept import FOLDER, Record, made, read, write
+from benchmarks.reproductions.kept import FOLDER, Record, finish, made, put_aside, read, taken_up, write
 from benchmarks.reproductions.loop import models
 from benchmarks.reproductions.sweep import Wanted, next_run, place_of, rate
 from configs.environment import quieten, workers
@@ -26,6 +26,7 @@ from tasks.engines import engine_of, prepare
 
 if TYPE_CHECKING:
     from configs.plan import Plan
+    from federated.component import Vector
     from federated.federation import Federation
     from models.keras_engine import KerasEngine
 
@@ -98,30 +99,48 @@ def curves(records: Sequence[Record], setting: Setting) -> dict[int, Curve]:
 def run(setting: Setting, wanted: Wanted, until: float) -> Record:
     """One training, up to the target, to the limit or to the moment ``until``, in seconds since 1970.
 
+    One that is cut short, by ``until`` or otherwise, goes on from there when it is asked for again.
+
     Raises:
         InputError: the data are absent.
     """
     quieten()
-    plan, right, moments, diverged = setting.plan(wanted.place), list[int](), [time.monotonic()], False
+    plan = setting.plan(wanted.place)
+    digest, diverged = plan.digest(), False
+    right, params = taken_up(digest)
+    moments = [time.monotonic()]
     try:
-        for tested in _tested(plan, setting):
+        for tested, model in _tested(plan, setting, len(right), params):
             right.append(tested)
             moments.append(time.monotonic())
-            if tested / TEST_ROWS >= setting.target or len(right) > wanted.limit or time.time() > until:
+            put_aside(digest, right, model)
+            if _is_done(setting, wanted, right) or time.time() > until:
                 break
     except TrainingError:
         diverged = True
-    named = setting._asdict() | {"rate": rate(wanted.place), "seed": plan.algorithm.seed, "digest": plan.digest()}
+        moments.append(time.monotonic())
+    if diverged or _is_done(setting, wanted, right):
+        finish(digest)
+    named = setting._asdict() | {"rate": rate(wanted.place), "seed": plan.algorithm.seed, "digest": digest}
     pace = round(statistics.median(after - before for before, after in pairwise(moments)), 3)
     return named | {"made": made(), "seconds_a_round": pace, "diverged": diverged, "right": right}
 
 
-def _tested(plan: Plan, setting: Setting) -> Iterator[int]:
-    """Test rows that the global model gets right, before round 1 and after each round."""
+def _is_done(setting: Setting, wanted: Wanted, right: Sequence[int]) -> bool:
+    return right[-1] / TEST_ROWS >= setting.target or len(right) > wanted.limit
+
+
+def _tested(plan: Plan, setting: Setting, known: int, params: Vector | None) -> Iterator[tuple[int, Vector]]:
+    """Test rows that the global model gets right, and the model, before round 1 and after each round.
+
+    The first ``known`` are left out; ``params`` is the model of the last of these.
+    """
     federation, engine = _federation(setting.partition), _engine(setting.model, setting.partition)
     engine.prepare(plan.algorithm.local)
-    for params in models(plan, engine, federation, engine.init(plan.algorithm.seed)):
-        yield int(engine.score(params, federation.test)["accuracy"].sum())
+    first = engine.init(plan.algorithm.seed) if params is None else params
+    later = models(plan, engine, federation, first, max(known - 1, 0))
+    for model in islice(later, min(known, 1), None):
+        yield int(engine.score(model, federation.test)["accuracy"].sum()), model
 
 
 def reproduce(settings: Sequence[Setting], most: int, until: float, say: Callable[[str], None]) -> None:
@@ -155,10 +174,13 @@ def line(record: Record) -> str:
 
 
 def _keep(record: Record) -> None:
-    """Puts a record in place of an older one of the same training. Two commands may do so side by side."""
+    """Puts a record in place of an older one that is not longer. Two commands may do so side by side."""
     with FileLock(_LOCK):
-        others = [one for one in read(FILE) if _key(one) != _key(record)]
-        write(FILE, sorted([*others, record], key=_key))
+        there = read(FILE)
+        others = [one for one in there if _key(one) != _key(record)]
+        same = [one for one in there if _key(one) == _key(record) and one["digest"] == record["digest"]]
+        longest = max([record, *same], key=lambda one: len(one["right"]))
+        write(FILE, sorted([*others, longest], key=_key))
 
 
 def _key(record: Record) -> tuple[int, float]:

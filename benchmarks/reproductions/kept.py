@@ -1,4 +1,7 @@
-"""Results kept in files of one JSON object a line: what is there need not be computed again."""
+"""Results kept in files of one JSON object a line: what is there need not be computed again.
+
+What is not finished is kept beside them, in a folder that is nobody's but this machine's.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,15 @@ import importlib.metadata
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from federated.component import Vector
 
 FOLDER = Path(__file__).parent
+UNFINISHED = FOLDER.parent / ".cache"
 _PACKAGES = ("tensorflow", "keras", "numpy")
 
 Record = dict[str, Any]
@@ -37,5 +46,34 @@ def made() -> str:
 
 
 def makings(records: Iterable[Record]) -> str:
-    """When and with what some results were computed, in a line."""
-    return "; ".join(sorted({record["made"] for record in records}))
+    """When and with what some results were computed: the first and the last day of each set of versions."""
+    days: dict[str, set[str]] = {}
+    for record in records:
+        day, versions = record["made"].split(", ", 1)
+        days.setdefault(versions, set()).add(day)
+    return "; ".join(f"{' to '.join(sorted({min(some), max(some)}))}, {versions}" for versions, some in days.items())
+
+
+def put_aside(digest: str, right: list[int], params: Vector) -> None:
+    """Keeps what a training of a plan has come to, for the next command to go on from."""
+    UNFINISHED.mkdir(exist_ok=True)
+    draft = _aside(digest).with_suffix(".draft.npz")
+    np.savez(draft, right=right, params=params)
+    draft.replace(_aside(digest))
+
+
+def taken_up(digest: str) -> tuple[list[int], Vector | None]:
+    """What was put aside: the test rows that were right after each round, and the model after the last of them."""
+    if not _aside(digest).is_file():
+        return [], None
+    with np.load(_aside(digest)) as found:
+        return found["right"].tolist(), found["params"]
+
+
+def finish(digest: str) -> None:
+    """Throws away what was put aside."""
+    _aside(digest).unlink(missing_ok=True)
+
+
+def _aside(digest: str) -> Path:
+    return UNFINISHED / f"{digest}.npz"

@@ -15,16 +15,18 @@ if TYPE_CHECKING:
     from federated.federation import Federation
 
 
-def models(plan: Plan, engine: Engine, federation: Federation, first: Vector) -> Iterator[Vector]:
+def models(plan: Plan, engine: Engine, federation: Federation, first: Vector, done: int = 0) -> Iterator[Vector]:
     """The global model before round 1, which is ``first``, and after each of the plan's rounds.
+
+    Where rounds are ``done``, ``first`` is the model after them. That is for algorithms whose state is the model alone.
 
     Raises:
         TrainingError: a round cannot be finished.
     """
-    state = initial_state(plan.algorithm, engine, len(federation.clients))._replace(params=first)
+    state = initial_state(plan.algorithm, engine, len(federation.clients))._replace(params=first, round=done)
     memories: Memories = {}
     yield first
-    for _ in range(plan.rounds):
+    for _ in range(done, plan.rounds):
         passed = one_round(plan.algorithm, engine, state, federation.clients, memories, plan.needed)
         state, memories = passed.state, {**memories, **passed.learnt}
         yield state.params

@@ -31,6 +31,13 @@ def fashion(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROUNDHOUSE_DATA", str(shared_data("fashion-mnist").parent))
 
 
+@pytest.fixture(autouse=True)
+def unfinished(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A folder of its own for what is not finished: the real one is somebody's work."""
+    monkeypatch.setattr(kept, "UNFINISHED", tmp_path / "unfinished")
+    return tmp_path / "unfinished"
+
+
 def kept_heart(method: str, start: str = "PyTorch", seed: int = 42) -> dict[str, int]:
     wanted = {"method": method, "start": start, "seed": seed}
     (found,) = [one["right"] for one in HEARTS if one | wanted == one]
@@ -140,6 +147,32 @@ def test_a_rate_that_is_much_too_large_is_told_as_such(fashion) -> None:
     now = fedavg.run(fedavg.SETTINGS[0], Wanted(9, 3), float("inf"))
     assert now["diverged"]
     assert fedavg.line(now).endswith("diverged in 0 rounds")
+
+
+def test_a_curve_that_was_cut_short_goes_on_where_it_was(fashion, unfinished: Path) -> None:
+    setting, wanted = fedavg.SETTINGS[0], Wanted(-3, 3)
+    whole = fedavg.run(setting, wanted, float("inf"))["right"]
+    assert list(unfinished.iterdir()) == []
+    assert [fedavg.run(setting, wanted, 0)["right"] for _ in range(2)] == [whole[:1], whole[:2]]
+    assert len(list(unfinished.iterdir())) == 1
+    assert fedavg.run(setting, wanted, float("inf"))["right"] == whole
+    assert list(unfinished.iterdir()) == []
+
+
+def test_a_longer_curve_is_not_replaced_by_a_shorter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(fedavg, "FILE", tmp_path / "some.jsonl")
+    long = ROUNDS[0]
+    for record in (long, long | {"right": long["right"][:2]}):
+        fedavg._keep(record)
+    assert kept.read(fedavg.FILE) == [long]
+    other = long | {"right": long["right"][:2], "digest": "of another plan"}
+    fedavg._keep(other)
+    assert kept.read(fedavg.FILE) == [other]
+
+
+def test_days_of_results_are_the_first_and_the_last() -> None:
+    made = ["2026-11-24, keras 1", "2026-11-22, keras 1", "2026-11-23, keras 1", "2026-11-25, keras 2"]
+    assert kept.makings({"made": one} for one in made) == "2026-11-22 to 2026-11-24, keras 1; 2026-11-25, keras 2"
 
 
 def test_without_data_the_command_says_so_in_a_line() -> None:
