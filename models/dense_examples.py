@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
+from keras.src.models.functional import Functional
 
-from models.architecture import BUILDING, layers
+from models.architecture import BUILDING
 from models.gradients import Slope
 from models.objectives import Objective
 
@@ -88,20 +89,31 @@ class DenseExamples:
 
 
 def takes(model: keras.Model) -> bool:
-    """Whether all that has weights in a model is dense layers, each used once on rows of numbers, without penalties."""
-    own = [layer for layer in layers(model) if not isinstance(layer, keras.Model)]
-    dense = [layer for layer in own if type(layer) is keras.layers.Dense]
-    return (
-        all(type(layer) in _KINDS and _is_built_in(getattr(layer, "activation", None)) for layer in own)
-        and all(len(layer._inbound_nodes) == 1 and len(layer.input.shape) == 2 for layer in dense)
-        and not model.losses
-        and all(layer.trainable for layer in own)
-    )
+    """Whether a model is dense layers, each used once on rows of numbers, and what treats each row alone.
+
+    Whatever else is in it, such as a ``keras.ops`` between two layers, an inner model, a ``call`` of its own or a
+    penalty, may mix rows or add to the loss what the way through dense layers does not see.
+    """
+    graph = getattr(model, "_functional", None) if type(model) is keras.Sequential else model
+    if type(graph) is not Functional or model.losses:
+        return False
+    return all(type(one) in _KINDS and _is_plain(one) for one in graph.operations)
 
 
-def _is_built_in(activation: Any) -> bool:
-    """Whether it is none, or one of Keras: another may mix the rows of a batch."""
-    return activation is None or getattr(activation, "__module__", "").startswith("keras.")
+def _is_plain(layer: keras.Layer) -> bool:
+    """Whether it has no penalty, and no activation but one of Keras; and a dense one its usual weights, used once."""
+    activation = getattr(layer, "activation", None)
+    if getattr(layer, "activity_regularizer", None) is not None or not (activation is None or _is_keras_own(activation)):
+        return False
+    if type(layer) is not keras.layers.Dense:
+        return layer.trainable
+    usual = len(layer.trainable_weights) == len(layer.weights) == 1 + layer.use_bias
+    return usual and len(layer._inbound_nodes) == 1 and len(layer.input.shape) == 2
+
+
+def _is_keras_own(activation: Any) -> bool:
+    """Whether it is among Keras's activations: another may mix the rows of a batch."""
+    return getattr(keras.activations, getattr(activation, "__name__", ""), None) is activation
 
 
 @contextmanager

@@ -129,11 +129,65 @@ def of_another_kind(inputs, classes):
     return keras.Sequential([keras.Input(inputs), Add(), keras.layers.Dense(output_units(classes))])
 
 
-@pytest.mark.parametrize("spec", ["shared", "penalised", "mixing", "of_another_kind"])
+def mixing_between_layers(inputs, classes):
+    given = keras.Input(inputs)
+    return keras.Model(given, keras.layers.Dense(output_units(classes))(centred(keras.layers.Dense(4)(given))))
+
+
+def mixing_by_keras_own(inputs, classes):
+    """``keras.ops.flip`` is Keras's own, but no activation: without an axis it changes the order of rows."""
+    dense = keras.layers.Dense(output_units(classes), activation=keras.ops.flip)
+    return keras.Sequential([keras.Input(inputs), dense])
+
+
+def penalised_by_what_it_gives(inputs, classes):
+    dense = keras.layers.Dense(output_units(classes), activity_regularizer=keras.regularizers.L2(0.1))
+    return keras.Sequential([keras.Input(inputs), dense])
+
+
+def nested(inputs, classes):
+    inner = keras.Sequential([keras.Input(inputs), keras.layers.Dense(4, activation="relu")])
+    return keras.Sequential([keras.Input(inputs), inner, keras.layers.Dense(output_units(classes))])
+
+
+class Centred(keras.Sequential):
+    def call(self, rows, **given):
+        return centred(super().call(rows, **given))
+
+
+def with_a_call_of_its_own(inputs, classes):
+    return Centred([keras.Input(inputs), keras.layers.Dense(output_units(classes))])
+
+
+def adapted(inputs, classes):
+    dense = keras.layers.Dense(output_units(classes))
+    model = keras.Sequential([keras.Input(inputs), dense])
+    dense.enable_lora(1)
+    return model
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "shared",
+        "penalised",
+        "penalised_by_what_it_gives",
+        "mixing",
+        "mixing_by_keras_own",
+        "mixing_between_layers",
+        "of_another_kind",
+        "nested",
+        "with_a_call_of_its_own",
+    ],
+)
 def test_what_the_short_way_does_not_hold_for_goes_one_by_one(spec) -> None:
     model = CustomModel(target=f"{__name__}:{spec}")
     assert not takes(model.build((FEATURES,), 3))
     assert np.isfinite(trained(model, classified(ROWS, FEATURES, 3), work(), classes=3).params).all()
+
+
+def test_adapters_of_a_dense_layer_do_not_go_the_short_way() -> None:
+    assert not takes(adapted((FEATURES,), 3))
 
 
 def test_convolutions_and_recurrent_layers_train_too() -> None:
