@@ -93,6 +93,15 @@ def layers(model: keras.Model) -> list[keras.Layer]:
     return list(model._flatten_layers(include_self=False))
 
 
+def graph_of(model: keras.Model) -> keras.Model | None:
+    """The functional model whose operations are all that a model does; None where it has a ``call`` of its own."""
+    import keras
+    from keras.src.models.functional import Functional
+
+    graph = getattr(model, "_functional", None) if type(model) is keras.Sequential else model
+    return graph if type(graph) is Functional else None
+
+
 def build_seeded(
     spec: Model, inputs: Shape, classes: int | None, seed: int, precision: Precision = "float32"
 ) -> keras.Model:

@@ -9,7 +9,7 @@ import keras
 
 from federated.errors import PlanError
 from federated.local_training import LocalTraining
-from models.architecture import Asked, layers
+from models.architecture import Asked, graph_of, layers
 from models.devices import Devices
 from models.layout import Layout
 
@@ -90,6 +90,9 @@ def _sees_padding(model: keras.Model, layout: Layout) -> bool:
 
 
 def _is_of(model: keras.Model, kinds: tuple[str, ...]) -> bool:
+    """Whether all that a model does are layers and operations of these kinds."""
+    if graph_of(model) is None:
+        return False
     return all(type(layer).__name__ in kinds for layer in layers(model)) and not set(_operations(model)) - set(kinds)
 
 

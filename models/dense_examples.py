@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
-from keras.src.models.functional import Functional
 
-from models.architecture import BUILDING
+from models.architecture import BUILDING, graph_of
 from models.gradients import Slope
 from models.objectives import Objective
 
@@ -94,8 +93,8 @@ def takes(model: keras.Model) -> bool:
     Whatever else is in it, such as a ``keras.ops`` between two layers, an inner model, a ``call`` of its own or a
     penalty, may mix rows or add to the loss what the way through dense layers does not see.
     """
-    graph = getattr(model, "_functional", None) if type(model) is keras.Sequential else model
-    if type(graph) is not Functional or model.losses:
+    graph = graph_of(model)
+    if graph is None or model.losses:
         return False
     return all(type(one) in _KINDS and _is_plain(one) for one in graph.operations)
 

@@ -52,6 +52,16 @@ def with_batch_mean(inputs, classes):
     return keras.Model(rows, keras.layers.Dense(output_units(classes))(centred))
 
 
+class Halved(keras.Sequential):
+    def call(self, rows, **given):
+        return super().call(rows, **given) / 2
+
+
+def with_a_call_of_its_own(inputs, classes):
+    """Its layers say only half of what it does."""
+    return Halved([keras.Input(inputs), keras.layers.Dense(output_units(classes))])
+
+
 def own(name: str) -> CustomModel:
     return CustomModel(target=f"{__name__}:{name}")
 
@@ -70,6 +80,7 @@ def own(name: str) -> CustomModel:
         (own("with_normalisation"), IMAGE, "graph"),
         (own("with_activity"), IMAGE, "graph"),
         (own("with_batch_mean"), IMAGE, "graph"),
+        (own("with_a_call_of_its_own"), (5,), "graph"),
     ],
     ids=lambda value: value.kind if isinstance(value, Model) else str(value),
 )
@@ -92,9 +103,10 @@ def test_padding_is_refused_where_the_model_would_see_it(name: str, asked: str) 
         KerasEngine(own(name), (5,), 3, asked)
 
 
-def test_what_is_not_dense_is_not_vectorized() -> None:
+@pytest.mark.parametrize("name", ["with_dropout", "with_a_call_of_its_own"])
+def test_what_is_not_dense_layers_alone_is_not_vectorized(name: str) -> None:
     with pytest.raises(PlanError, match=r"compilation: vectorized takes models of Flatten, .* layers only; use graph"):
-        KerasEngine(own("with_dropout"), (5,), 3, "vectorized")
+        KerasEngine(own(name), (5,), 3, "vectorized")
 
 
 # That it makes no difference
