@@ -133,7 +133,8 @@ def local_updates(
         StageError: a client's failed; it says whose.
     """
     fresh = algorithm.correction.fresh(engine.trainable)
-    kept = [memory.get(_CORRECTION, fresh) for memory in memories]
+    # What another correction left, before a change of the plan, is nothing to one that keeps none.
+    kept = [None if fresh is None else memory.get(_CORRECTION, fresh) for memory in memories]
     terms = [_terms(algorithm, sent, client, own) for client, own in zip(clients, kept, strict=True)]
     rngs = [_local_rng(algorithm, sent, client) for client in clients]
     fits = engine.fit_cohort(sent.params, clients, algorithm.local, rngs, terms)

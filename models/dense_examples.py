@@ -101,8 +101,8 @@ def takes(model: keras.Model) -> bool:
 
 def _is_plain(layer: keras.Layer) -> bool:
     """Whether it has no penalty, and no activation but one of Keras; and a dense one its usual weights, used once."""
-    activation = getattr(layer, "activation", None)
-    if getattr(layer, "activity_regularizer", None) is not None or not (activation is None or _is_keras_own(activation)):
+    penalised = getattr(layer, "activity_regularizer", None) is not None
+    if penalised or not _is_keras_own(getattr(layer, "activation", None)):
         return False
     if type(layer) is not keras.layers.Dense:
         return layer.trainable
@@ -111,8 +111,8 @@ def _is_plain(layer: keras.Layer) -> bool:
 
 
 def _is_keras_own(activation: Any) -> bool:
-    """Whether it is among Keras's activations: another may mix the rows of a batch."""
-    return getattr(keras.activations, getattr(activation, "__name__", ""), None) is activation
+    """Whether an activation is none, or among Keras's: another may mix the rows of a batch."""
+    return activation is None or getattr(keras.activations, getattr(activation, "__name__", ""), None) is activation
 
 
 @contextmanager

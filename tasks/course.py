@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -12,14 +12,15 @@ from filelock import FileLock, Timeout
 
 from configs import environment
 from federated.component import Metrics
-from federated.errors import InputError, PlanError, TrainingError
+from federated.errors import InputError, TrainingError
 from federated.rounds import Memories, ServerState, initial_state
 from federated.selectors import Selection
 from federated.stopping import StopReason
+from tasks.fitting import require_fitting, taken_over
 from tasks.identity import Identity, digest_of_code, identify_training
 from tasks.journal import Journal
 from tasks.ledger import BudgetExceeded
-from tasks.ledgers import spending
+from tasks.ledgers import seen_by_start, spending
 from tasks.records import Committed
 from tasks.run_keys import require_run_key
 from tasks.signing import signer
@@ -80,18 +81,17 @@ class Course:
         self.enter()
         if start is not None:
             self.state = self.state._replace(params=start.params)
-        self._record(self._journal.commit, _Held(self.state, self._now() | {"start": start and start.version}, {}))
+        seen = start and seen_by_start(self._plan, start.records)
+        said = {"start": start and start.version} | ({"seen": seen} if seen else {})
+        self._record(self._journal.commit, _Held(self.state, self._now() | said, {}))
 
     def go_on(self, training: Training, accepted: list[str]) -> None:
         """Takes up the state after the last round that is whole.
 
         Raises:
-            PlanError: the plan has another kind of something now, which cannot go on from what is there.
             TrainingError: none is; or a later one was recorded, with noise that cannot be drawn again.
         """
-        fresh = self.state
-        self.state = self._journal.resume(fresh)
-        _require_alike(fresh, self.state, accepted)
+        self.state = taken_over(self._journal.resume(self.state), self.state)
         if training.plan.algorithm.secret:
             _require_latest(self._journal, self.state.round)
         self.memories = self._journal.memories(self.state.round)
@@ -197,23 +197,6 @@ class Course:
         return self._latest
 
 
-def _require_alike(fresh: ServerState, found: ServerState, changes: Sequence[str]) -> None:
-    """After a change to another kind that was accepted: what one leaves from round to round may be nothing to it."""
-    for part in ("rule", "server", "correction", "transforms"):
-        place = f"plan.algorithm.{part}"
-        names = [line.partition(":")[0] for line in changes if line.startswith(place)]
-        other = any(name == place or name.endswith(".kind") for name in names)
-        if other and _types(getattr(fresh, part)) != _types(getattr(found, part)):
-            raise PlanError(
-                f"algorithm.{part}: the kind before has left nothing that this one can go on from; keep that kind, or "
-                "begin another training"
-            )
-
-
-def _types(state: Any) -> list[type]:
-    return [type(state), *(type(item) for item in state)] if type(state) is tuple else [type(state)]
-
-
 def _require_latest(journal: Journal, round: int) -> None:
     """Before anything is paid: computed again with other noise, a later round would not come to what is recorded."""
     if round < journal.last:
@@ -264,8 +247,10 @@ def begin_or_go_on(training: Training, journal: Journal, accept_change: bool, st
     identity = identify_training(training.plan, training.federation, journal.signer)
     course = Course(training, journal, identity, started)
     if journal.is_new:
-        course.pays(spending(training, journal.run_key, journal.signer, ()))
-        course.begin(starting_point(training.plan, training.engine))
+        start = starting_point(training.plan, training.engine)
+        told = [] if start is None or training.plan.simulation else start.records
+        course.pays(spending(training, journal.run_key, journal.signer, told))
+        course.begin(start)
         return course
     changes = journal.check_identity(identity, accept_change)
     finished = journal.finished()
@@ -273,6 +258,7 @@ def begin_or_go_on(training: Training, journal: Journal, accept_change: bool, st
         return Summary.model_validate_json(finished)
     if changes:
         require_counted(training.plan, journal.recorded_so_far)
+        require_fitting(journal.plan, training.plan, course.state)
     course.go_on(training, changes)
     course.pays(spending(training, journal.run_key, journal.signer, journal.recorded_so_far))
     return course

@@ -224,14 +224,23 @@ class Journal:
         Raises:
             PlanError: something has, and ``accept`` is false.
         """
-        told = [number for number, found in self._records.items() if "identity" in found.record]
-        if not told:
-            raise self._nothing_whole()
-        changes = differences(self._records[max(told)].record["identity"], now)
+        changes = differences(self._identity, now)
         if changes and not accept:
             heading = f"run key {self.run_key} was begun differently; --accept-change goes on all the same:"
             raise PlanError("\n".join([heading, *changes]))
         return changes
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """What the training was computed by when it last ran."""
+        return dict(self._identity["plan"])
+
+    @property
+    def _identity(self) -> Identity:
+        told = [number for number, found in self._records.items() if "identity" in found.record]
+        if not told:
+            raise self._nothing_whole()
+        return self._records[max(told)].record["identity"]  # type: ignore[no-any-return]
 
     def _up_to(self, round: int) -> list[Committed]:
         """The records from the start to a round."""

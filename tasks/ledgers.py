@@ -24,8 +24,8 @@ from tasks.training_spending import TrainingSpending
 def spending(training: Training, run_key: str, signer: Signer, records: Iterable[Mapping[str, Any]]) -> Spending | None:
     """What a training pays into; None where nothing adds noise.
 
-    A simulation pays into ledgers of its own: nobody real is told of. ``records`` are those of a training that goes on:
-    the ledgers must have what these have seen of them.
+    A simulation pays into ledgers of its own: nobody real is told of. ``records`` are those of a training that goes on,
+    or of what it starts from: the ledgers must have what these have seen of them.
 
     Raises:
         InputError: a ledger was begun on other terms.
@@ -91,18 +91,27 @@ class _Ledgers(NamedTuple):
 def ends_seen(records: Iterable[Mapping[str, Any]], population: str, simulation: bool) -> dict[str, End]:
     """The last end of each ledger of a population that a training's records name, the oldest of these first.
 
-    Rounds of a ``simulation`` and others have paid into other ledgers: a training may have had both.
+    That of round 0 names those which its start had ``seen``. Rounds of a ``simulation`` and others have paid into other
+    ledgers: a training may have had both.
     """
     found, simulated = dict[str, End](), False
     for record in records:
         if "identity" in record:
             simulated = bool(record["identity"]["plan"].get("simulation"))
+        found |= {name: End(**end) for name, end in record.get("seen", {}).items()}
         said = record.get("privacy", {})
         if said.get("population") == population and simulated == simulation:
             by_client = {f"{population}/{name}": ledger for name, ledger in said.get("ledgers", {}).items()}
             told = by_client if "ledgers" in said else {population: said}
             found |= {name: End(ledger["entries"], ledger["head"]) for name, ledger in told.items()}
     return found
+
+
+def seen_by_start(plan: Plan, records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The ends of ledgers that the records of a training's start name, for its own first record."""
+    if plan.privacy is None or plan.simulation:
+        return {}
+    return {name: end._asdict() for name, end in ends_seen(records, plan.privacy.population, False).items()}
 
 
 def _require_one_unit(terms: Terms, simulation: bool) -> None:

@@ -20,6 +20,7 @@ from federated.selectors import Selection
 from federated.transforms import NOISE_FOUND
 from federated.updates import digest
 from tasks.engines import engine_of, prepare
+from tasks.fitting import taken_over
 from tasks.history import history
 from tasks.identity import digest_of_code, identify
 from tasks.signing import Trusted
@@ -235,7 +236,7 @@ class _Machine:
         ``drawn`` is what is not drawn again.
         """
         algorithm, engine, clients = self.algorithm, self._engine, self._federation.clients
-        before: ServerState = unpack(*pack(state), self.start)
+        before = taken_over(unpack(*pack(state), self.start), self.start)
         needed, root = self._plan.needed, self._federation.root
         selection = known = None
         if drawn is not None:

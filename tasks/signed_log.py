@@ -33,7 +33,7 @@ class End(NamedTuple):
 def set_back(path: Path, seen: End) -> LedgerError:
     """That a log no longer has what somebody has seen of it."""
     return LedgerError(
-        f"{path}: records of this training have seen {seen.entries} entries of it, up to {seen.head[:16]}, and they "
+        f"{path}: records of rounds have seen {seen.entries} entries of it, up to {seen.head[:16]}, and they "
         "are not there: it was removed or set back; restore the file from its backup"
     )
 

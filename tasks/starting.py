@@ -12,15 +12,16 @@ from federated.engine import Engine
 from federated.errors import PlanError
 from tasks.records import attacked, counted, simulated
 from tasks.stored import Library
-from tasks.verifying import opened_sound
+from tasks.verifying import opened_sound, sound_records
 from tasks.versions import CHAMPION
 
 
 class Start(NamedTuple):
-    """A version and its weights, shape (parameters,)."""
+    """A version, its weights, shape (parameters,), and the records of its rounds."""
 
     version: str
     params: Vector
+    records: list[dict[str, Any]]
 
 
 def starting_point(plan: Plan, engine: Engine) -> Start | None:
@@ -51,7 +52,18 @@ def starting_point(plan: Plan, engine: Engine) -> Start | None:
         raise PlanError(f"start: {uri} was trained under attack; only a plan with attacks may start from it")
     if not _is_counted(plan, records):
         raise PlanError(f"start: what {uri} {_not_counted(plan)}; start fresh")
-    return Start(version, params)
+    return Start(version, params, records)
+
+
+def told_before(plan: Plan, start: str | None) -> list[dict[str, Any]]:
+    """The records of the version that a training started from, whose weights may be gone; none without one.
+
+    Raises:
+        InputError: the version is gone.
+        TrainingError: it is not what its training registered.
+        TrackingError: MLflow cannot be read.
+    """
+    return [] if start is None else sound_records(f"{plan.name}/{start}")
 
 
 def require_counted(plan: Plan, records: Sequence[Mapping[str, Any]]) -> None:
@@ -65,12 +77,10 @@ def require_counted(plan: Plan, records: Sequence[Mapping[str, Any]]) -> None:
     """
     if plan.privacy is None:
         return
-    told, version = list(records), records[0].get("start")
-    if version is not None:
-        with opened_sound(f"{plan.name}/{version}") as found:
-            told += found.records
-    other = [record for record in records if "identity" in record and simulated([record]) != plan.simulation]
-    if other or not _is_counted(plan, told):
+    if any("identity" in record and simulated([record]) != plan.simulation for record in records):
+        was, now = ("no simulation", "one") if plan.simulation else ("a simulation", "none")
+        raise PlanError(f"--accept-change: this training was {was} so far and is {now} now; begin another")
+    if not _is_counted(plan, [*records, *told_before(plan, records[0].get("start"))]):
         raise PlanError(f"--accept-change: what this training so far {_not_counted(plan)}; begin another")
 
 

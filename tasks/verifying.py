@@ -66,19 +66,33 @@ def opened_sound(uri: str) -> Iterator[Sound]:
         TrainingError: it is not what its training registered.
         TrackingError: it cannot be read.
     """
+    with _opened(uri) as (found, sound):
+        if found.removed:
+            raise InputError(f"retention has removed the weights of {uri}; choose a version that has them")
+        yield sound
+
+
+def sound_records(uri: str) -> list[dict[str, Any]]:
+    """The records of a version that has been verified, as ``history`` gives them. Its weights may have been removed.
+
+    Raises:
+        InputError: there is no such version.
+        TrainingError: it is not what its training registered.
+        TrackingError: it cannot be read.
+    """
+    with _opened(uri) as (_, sound):
+        return sound.records
+
+
+@contextlib.contextmanager
+def _opened(uri: str) -> Iterator[tuple[Verified, Sound]]:
     library = Library()
     with library.open(uri) as stored:
         found, records = _looked_at(library, stored, trusted_keys())
-        _require_sound(found)
-        yield Sound(stored, records)
-
-
-def _require_sound(found: Verified) -> None:
-    uri = f"{found.name}/{found.version}"
-    if found.faults:
-        raise TrainingError(f"{uri} is not what its training registered: {found.faults[0]}; roundhouse verify {uri}")
-    if found.removed:
-        raise InputError(f"retention has removed the weights of {uri}; choose a version that has them")
+        if found.faults:
+            what = f"is not what its training registered: {found.faults[0]}"
+            raise TrainingError(f"{uri} {what}; roundhouse verify {uri}")
+        yield found, Sound(stored, records)
 
 
 def _looked_at(library: Library, stored: StoredVersion, trusted: Trusted) -> tuple[Verified, list[dict[str, Any]]]:

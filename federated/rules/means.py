@@ -109,7 +109,7 @@ class FixedMean(Rule):
 
     The aggregate is float64. In a sum of float32 what one client adds can turn how those after it are rounded, and so
     count several times its norm (Casacuberta et al. 2022). Here, of n updates of norm 1 at most, one moves the sum by
-    no more than 1 + n² 2⁻⁵², which is 1.0003 of a million.
+    no more than 1 + n² 2⁻⁵², which is 1.0002 of a million.
     """
 
     kind: Literal["fixed_mean"] = "fixed_mean"

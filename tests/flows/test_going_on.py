@@ -19,6 +19,7 @@ from configs import environment
 from federated.errors import PlanError, StageError, TrackingError, TrainingError
 from flows.train import train
 from tasks import round_tasks
+from tasks.replaying import replay
 from tasks.signing import trusted_keys
 from tasks.stored import Library
 from tasks.summary import Summary
@@ -173,19 +174,38 @@ def test_a_run_key_goes_on_with_another_plan_only_when_told_to() -> None:
     assert (summary.rounds, summary.weights_sha256) == (4, train(longer).weights_sha256)
 
 
+BARE = "algorithm.transforms=[]"
+
+
 def test_another_kind_goes_on_only_from_what_fits_it() -> None:
-    train(small_plan("rounds=1", "algorithm.transforms=[]"), run_key="mine")
-    for part, other in (
-        ("server", "{kind: adam, learning_rate: 0.01}"),
-        ("transforms", "[{kind: clip, norm: 1.0}]"),
-        ("rule", "{kind: centered_clip, radius: 1.0}"),
-        ("correction", "{kind: scaffold}"),
+    for key, begun, others in (
+        ("bare", "algorithm.rule={kind: mean}", ("server={kind: momentum}", "rule={kind: centered_clip, radius: 1.0}")),
+        ("momentum", "algorithm.server={kind: momentum}", ("server={kind: adam, learning_rate: 0.01}",)),
+        ("scaffold", "algorithm.correction={kind: scaffold}", ("correction={kind: feddyn, alpha: 0.1}",)),
     ):
-        plan = small_plan("rounds=2", "algorithm.transforms=[]", f"algorithm.{part}={other}")
-        with pytest.raises(PlanError, match=rf"algorithm\.{part}: the kind before has left nothing that this one can"):
-            train(plan, run_key="mine", accept_change=True)
-    stateless = small_plan("rounds=2", "algorithm.transforms=[]", "algorithm.rule={kind: median}")
-    assert train(stateless, run_key="mine", accept_change=True).rounds == 2
+        train(small_plan("rounds=1", BARE, begun), run_key=key)
+        for other in others:
+            part, *_ = other.partition("=")
+            plan = small_plan("rounds=2", BARE, begun, f"algorithm.{other}")
+            with pytest.raises(PlanError, match=rf"^algorithm\.{part}: was .* is .* now, which cannot go on from what"):
+                train(plan, run_key=key, accept_change=True)
+
+
+@pytest.mark.parametrize(
+    ("begun", "other"),
+    [
+        pytest.param("algorithm.server={kind: momentum}", "algorithm.server={kind: sgd}", marks=pytest.mark.slow),
+        ("algorithm.correction={kind: scaffold}", "algorithm.correction={kind: none}"),
+        pytest.param("algorithm.rule={kind: mean}", "algorithm.rule={kind: median}", marks=pytest.mark.slow),
+        (BARE, "algorithm.transforms=[{kind: clip, norm: 1.0}, {kind: quantise, bits: 8}]"),
+    ],
+    ids=["server", "correction", "rule", "transforms"],
+)
+def test_what_needs_nothing_goes_on_from_any_other_kind_and_replays(begun: str, other: str) -> None:
+    train(small_plan("rounds=1", BARE, begun), run_key="mine")
+    changed = train(small_plan("rounds=3", BARE, other), run_key="mine", accept_change=True)
+    assert changed.rounds == 3
+    assert all(replay(f"quickstart/{number}", trusted_keys()).agrees for number in (1, 2, 3))
 
 
 # What the checkpoints lack

@@ -15,6 +15,7 @@ from configs.plan import Plan
 from federated.errors import PlanError, TrainingError
 from federated.privacy.accounting import SelfComposed, affordable, epsilon
 from flows.promote import promote
+from flows.retain import retain
 from flows.train import train
 from tasks import round_tasks
 from tasks.ledger import BudgetExceeded, PrivacyLedger
@@ -252,7 +253,7 @@ def test_a_training_goes_on_only_with_a_ledger_that_has_what_it_has_seen_of_it()
     whole = path.read_bytes()
     path.unlink()
     for begun_anew in (False, True):  # it is removed; then others have begun it anew, and paid as often
-        with pytest.raises(LedgerError, match=r"wards.db: records of this training have seen \d+ entries of it, up to"):
+        with pytest.raises(LedgerError, match=r"wards.db: records of rounds have seen \d+ entries of it, up to"):
             train(plan, run_key="night")
         assert path.exists() == begun_anew
         train(noised("rounds=4", "name=others"))
@@ -341,22 +342,33 @@ def test_the_ledger_of_a_simulation_says_that_it_protects_nobody_and_so_does_its
         train(simulated("rounds=1", f"privacy={{population: wards, delta: {DELTA}, budget: 0.01}}"), run_key="other")
 
 
+NOT_COUNTED = "what this training so far tells of clients is not in the ledger of wards: it was trained without noise"
+
+
 @pytest.mark.parametrize(
-    ("before", "after"),
+    ("before", "after", "why"),
     [
-        (lambda: simulated("rounds=1"), lambda: noised("rounds=2")),
-        (lambda: noised("rounds=1"), lambda: simulated("rounds=2")),
-        (lambda: noised("rounds=1"), lambda: noised("rounds=2", OTHERS)),
-        (lambda: noised("rounds=1", *BARE), lambda: noised("rounds=2")),
+        (
+            lambda: simulated("rounds=1"),
+            lambda: noised("rounds=2"),
+            "this training was a simulation so far and is none now; begin another$",
+        ),
+        (
+            lambda: noised("rounds=1"),
+            lambda: simulated("rounds=2"),
+            "this training was no simulation so far and is one now; begin another$",
+        ),
+        (lambda: noised("rounds=1"), lambda: noised("rounds=2", OTHERS), NOT_COUNTED.replace("wards", "others")),
+        (lambda: noised("rounds=1", *BARE), lambda: noised("rounds=2"), NOT_COUNTED),
     ],
     ids=["simulated", "now simulated", "another population", "without noise"],
 )
 def test_no_accepted_change_takes_rounds_out_of_what_is_counted(
-    before: Callable[[], Plan], after: Callable[[], Plan]
+    before: Callable[[], Plan], after: Callable[[], Plan], why: str
 ) -> None:
     train(before(), run_key="k")
     paid = {path: path.read_bytes() for path in environment.privacy_ledger("wards").parent.rglob("*.db")}
-    with pytest.raises(PlanError, match="--accept-change: what this training so far tells of clients is not in the"):
+    with pytest.raises(PlanError, match=f"^--accept-change: {why}"):
         train(after(), run_key="k", accept_change=True)
     left = {path: path.read_bytes() for path in environment.privacy_ledger("wards").parent.rglob("*.db")}
     assert left == paid, "nothing is paid for what cannot go on"
@@ -380,6 +392,39 @@ def test_no_accepted_change_takes_what_it_started_from_out_of_what_is_counted(mo
             train(noised(*start, *BARE), run_key="k")
     with pytest.raises(PlanError, match="--accept-change: what this training so far tells of clients is not in the"):
         train(noised(*start), run_key="k", accept_change=True)
+
+
+def test_a_training_refuses_a_ledger_that_lacks_what_its_start_has_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaking(*given: object) -> None:
+        raise TrainingError("the power went out")
+
+    start = noised("rounds=1", "start={kind: version, version: 1}")
+    train(noised("rounds=1"))
+    path = environment.privacy_ledger("wards")
+    whole = path.read_bytes()
+    path.unlink()
+    with pytest.raises(LedgerError, match="it was removed or set back"):
+        train(start, run_key="gone")
+    assert not path.exists()
+    path.write_bytes(whole)
+    with monkeypatch.context() as patched:
+        patched.setattr(round_tasks, "server_half", breaking)
+        with pytest.raises(TrainingError, match="the power went out"):
+            train(start, run_key="broken")
+    path.unlink()
+    with pytest.raises(LedgerError, match="it was removed or set back"):
+        train(start, run_key="broken")
+    path.write_bytes(whole)
+    assert history(train(start, run_key="found"), "epsilon") == pytest.approx([cost(noised(), 2)], rel=1e-3)
+
+
+def test_a_training_goes_on_with_a_change_though_retention_has_removed_the_weights_of_its_start() -> None:
+    start = "start={kind: version, version: 1}"
+    train(noised("rounds=2"))
+    train(noised("rounds=1", start), run_key="k")
+    assert retain(noised("retention={kind: promoted}"))
+    longer = train(noised("rounds=2", start), run_key="k", accept_change=True)
+    assert history(longer, "epsilon") == pytest.approx([cost(noised(), 3), cost(noised(), 4)], rel=1e-3)
 
 
 @pytest.mark.slow

@@ -195,7 +195,7 @@ def test_a_training_goes_on_only_with_the_ledgers_that_it_has_seen(tmp_path: Pat
     path = environment.privacy_ledger("sites/west%20coast")
     whole = path.read_bytes()
     path.unlink()
-    with pytest.raises(LedgerError, match=r"west%20coast\.db: records of this training have seen"):
+    with pytest.raises(LedgerError, match=r"west%20coast\.db: records of rounds have seen"):
         train(plan, run_key="night")
     assert not path.exists()
     path.write_bytes(whole)

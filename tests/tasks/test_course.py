@@ -131,7 +131,7 @@ def test_a_training_that_starts_from_a_version_goes_on_from_it() -> None:
     params = np.array([3.0, -4.0], np.float32)
     identity = identify_training(of.plan, of.federation, signer())
     course = Course(of, journal(), identity, time.monotonic())
-    course.begin(Start("7", params))
+    course.begin(Start("7", params, []))
     assert taken_up(of).state.params.tobytes() == course.state.params.tobytes() == params.tobytes()
     assert (records()[0]["start"], records()[0]["weights_sha256"]) == ("7", digest(params))
 

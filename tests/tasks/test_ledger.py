@@ -300,7 +300,7 @@ def test_what_a_ledger_once_had_it_must_have_still(path: Path) -> None:
     later = ledger.end
     path.write_bytes(copy)
     opened(path).require_end(seen)
-    said = f"records of this training have seen 3 entries of it, up to {later.head[:16]}, and they are not there"
+    said = f"records of rounds have seen 3 entries of it, up to {later.head[:16]}, and they are not there"
     with pytest.raises(LedgerError, match=said):
         opened(path).require_end(later)
     opened(path).reserve(CHEAP, "run", 2)
