@@ -11,7 +11,7 @@ from pydantic import Field
 from federated.component import Step, Vector
 from federated.rules.cohort import deltas, gathered
 from federated.rules.columns import Doubles, combination
-from federated.rules.gram import gram
+from federated.rules.gram import gram, squared_distances
 from federated.rules.rule import Rule
 from federated.updates import Update
 
@@ -19,11 +19,12 @@ from federated.updates import Update
 class GeometricMedian(Rule):
     """The point z that minimises Σ|xᵢ - z|, by the smoothed Weiszfeld algorithm.
 
-    Pillutla et al. 2022 (RFA), algorithm 2. From the mean on, every step is a weighted mean with weights
+    Pillutla et al. 2022 (RFA), algorithm 2. Every step is a weighted mean with weights
     1 / max(``smoothing``, |xᵢ - z|), until it moves z by less than ``tolerance`` times the median distance, or
-    ``iterations`` are done. Every z is a combination of the updates, so distances follow from their Gram matrix, and
-    the updates are read twice in all. The paper counts clients by their examples; here weights count nothing, because
-    a liar would choose its own.
+    ``iterations`` are done. It begins amid most of the updates: from the mean of all, which liars may have brought
+    anywhere, the way back would take too many steps. Every z is a combination of the updates, so distances follow from
+    their Gram matrix, and the updates are read twice in all. The paper counts clients by their examples; here weights
+    count nothing, because a liar would choose its own.
 
     Guarantees: with a share a < 1/2 of the clients lying, z is no farther from the honest mean than
     2(1 - a) / (1 - 2a) times the honest updates' largest distance from it.
@@ -45,7 +46,7 @@ class GeometricMedian(Rule):
 
     def _weiszfeld(self, inner: Doubles) -> tuple[Doubles, int]:
         """The point's coefficients, which sum to 1, and how many steps it took to find them."""
-        point = np.full(len(inner), 1 / len(inner))
+        point = _amid_most(inner)
         for step in range(1, self.iterations + 1):
             away = np.maximum(_distances(inner, point), self.smoothing)
             before, point = point, (1 / away) / np.sum(1 / away)
@@ -53,6 +54,16 @@ class GeometricMedian(Rule):
             if moved <= self.tolerance * np.median(away):  # a liar's distance must not end it early
                 return point, step
         return point, self.iterations
+
+
+def _amid_most(inner: Doubles) -> Doubles:
+    """The mean of the smallest majority around an update, as coefficients: no minority of liars moves it far."""
+    squared = squared_distances(inner)
+    most = len(inner) // 2 + 1
+    centre = np.argmin(np.sort(squared, axis=1)[:, most - 1])
+    coefficients = np.zeros(len(inner))
+    coefficients[np.argsort(squared[centre], kind="stable")[:most]] = 1 / most
+    return coefficients
 
 
 def _distances(inner: Doubles, coefficients: Doubles) -> Doubles:

@@ -14,6 +14,7 @@ from federated.rules.columns import Doubles, blocks, side_by_side
 _TILE = 64  # rows and columns of a product: so small that no linear algebra library shares it out to threads
 _GROUPS = 8  # of blocks, each with a sum of its own: fixed, so that the bits do not depend on the threads
 _NARROWER = 4  # a block is copied twice, in float64
+_SAME = 1e-14  # of the squared norms: closer than this, float32 vectors are equal but for rounding
 
 
 def gram(vectors: Sequence[Vector]) -> Doubles:
@@ -29,6 +30,14 @@ def gram(vectors: Sequence[Vector]) -> Doubles:
         each(work)
     above = np.triu(sums.sum(axis=0))
     return np.asarray(above + np.triu(above, 1).T)
+
+
+def squared_distances(inner: Doubles) -> Doubles:
+    """|xᵢ - xⱼ|² = <xᵢ, xᵢ> + <xⱼ, xⱼ> - 2<xᵢ, xⱼ>, shape (rows, rows); 0 where nothing but rounding is left."""
+    norms = np.diag(inner)
+    sums = norms[:, None] + norms[None, :]
+    squared = sums - 2 * inner
+    return np.where(squared > _SAME * sums, squared, 0.0)
 
 
 def _folded(vectors: Sequence[Vector], part: slice) -> Doubles:

@@ -12,12 +12,11 @@ from pydantic import Field
 from federated.component import Step, Vector
 from federated.rules.cohort import deltas, gathered
 from federated.rules.columns import Doubles, by_column, combination
-from federated.rules.gram import gram
+from federated.rules.gram import gram, squared_distances
 from federated.rules.order import middle, ordered
 from federated.rules.rule import Rule
 from federated.updates import Update
 
-_SAME = 1e-14  # of the squared norms: closer than this, float32 vectors are equal but for rounding
 _DIGITS = 30  # binary ones of a score: what differs behind them is a tie
 
 
@@ -56,7 +55,7 @@ class Krum(_Scored):
 
     def next(self, state: Any, updates: Iterable[Update]) -> Step[Any, Vector]:
         rows = deltas(gathered(self, f"krum with byzantine={self.byzantine}", updates))
-        best = _by_score(_squared_distances(rows), self.byzantine)[0]
+        best = _by_score(squared_distances(gram(rows)), self.byzantine)[0]
         return Step(state, rows[best].astype(np.float32), {})
 
 
@@ -77,7 +76,7 @@ class MultiKrum(_Scored):
     def next(self, state: Any, updates: Iterable[Update]) -> Step[Any, Vector]:
         rows = deltas(gathered(self, self._described, updates))
         kept = self.keep or len(rows) - self.byzantine
-        best = _by_score(_squared_distances(rows), self.byzantine)[:kept]
+        best = _by_score(squared_distances(gram(rows)), self.byzantine)[:kept]
         coefficients = np.zeros(len(rows))
         coefficients[best] = 1 / kept
         return Step(state, combination(rows, coefficients), {"kept": float(kept)})
@@ -105,7 +104,7 @@ class Bulyan(_Scored):
 
     def next(self, state: Any, updates: Iterable[Update]) -> Step[Any, Vector]:
         rows = deltas(gathered(self, f"bulyan with byzantine={self.byzantine}", updates))
-        chosen = [rows[place] for place in self._chosen(_squared_distances(rows))]
+        chosen = [rows[place] for place in self._chosen(squared_distances(gram(rows)))]
         every = (range(len(chosen)),)
         return Step(state, by_column(chosen, lambda block: self._around_the_median(ordered(block, every))), {})
 
@@ -129,15 +128,6 @@ class Bulyan(_Scored):
             nearer = entering - centre < centre - leaving
             total += np.where(nearer, (entering - centre) - (leaving - centre), 0.0)
         return np.asarray(total / count)
-
-
-def _squared_distances(rows: Sequence[Vector]) -> Doubles:
-    """|xᵢ - xⱼ|² = <xᵢ, xᵢ> + <xⱼ, xⱼ> - 2<xᵢ, xⱼ>, shape (rows, rows); 0 where nothing but rounding is left."""
-    inner = gram(rows)
-    norms = np.diag(inner)
-    sums = norms[:, None] + norms[None, :]
-    squared = sums - 2 * inner
-    return np.where(squared > _SAME * sums, squared, 0.0)
 
 
 def _by_score(squared: Doubles, byzantine: int) -> NDArray[np.intp]:

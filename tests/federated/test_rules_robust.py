@@ -90,6 +90,17 @@ def test_neither_can_as_many_liars_as_it_says_even_together(rule, size) -> None:
     assert far(rule, honest() + liars(size, lying)) <= leeway(rule, lying)
 
 
+@pytest.mark.parametrize("size", [1e3, 1e12, 1e30, 1e37])
+@pytest.mark.parametrize(("trusted", "lying"), [(2, 1), (3, 2), (6, 4), (11, 9), (20, 19)])
+def test_no_minority_drags_the_geometric_median_however_large_its_lies(trusted, lying, size) -> None:
+    right = honest(trusted)
+    rows = np.array([one.delta for one in right], np.float64)
+    radius = np.linalg.norm(rows - rows.mean(axis=0), axis=1).max()
+    share = lying / (trusted + lying)
+    result = GeometricMedian().next(None, right + liars(size, lying)).result
+    assert np.linalg.norm(result - rows.mean(axis=0)) <= 2 * (1 - share) / (1 - 2 * share) * radius
+
+
 @pytest.mark.parametrize("rule", [Mean(), WeightedMean(), TrimmedMean(trim=0.0)], ids=repr)
 @pytest.mark.parametrize("size", [1e6, -1e6])
 def test_one_liar_drags_a_rule_that_is_not_robust(rule, size) -> None:
