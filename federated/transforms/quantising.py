@@ -16,6 +16,7 @@ from federated.updates import Update
 Codes = NDArray[np.uint8]
 
 _CODES, _SCALES, _COUNT = "codes", "scales", "count"
+_LARGEST = np.finfo(np.float32).max
 
 
 class Quantise(Transform):
@@ -35,7 +36,8 @@ class Quantise(Transform):
 
     def encode(self, update: Update, layers: Layers, rng: np.random.Generator) -> Update:
         blocks, levels = _blocks(update.delta, self.block), 2 ** (self.bits - 1) - 1
-        norms = np.sqrt(np.einsum("ij,ij->i", blocks, blocks, dtype=np.float64)).astype(np.float32)
+        with np.errstate(over="ignore"):  # a norm that float32 has not is infinite, and tells
+            norms = np.sqrt(np.einsum("ij,ij->i", blocks, blocks, dtype=np.float64)).astype(np.float32)
         shares = _over(blocks, norms[:, np.newaxis]) * np.float32(levels)
         codes = np.clip(_rounded(shares, rng) + levels, 0, 2 * levels).astype(np.uint8)
         return _coded(update, codes.ravel()[: update.delta.size], self.bits, norms)
@@ -71,10 +73,12 @@ class Rotate(Transform):
 
     def encode(self, update: Update, layers: Layers, rng: np.random.Generator) -> Update:
         blocks = _blocks(update.delta, self._width(update.delta.size))
-        with np.errstate(invalid="ignore"):  # of what is not finite the scales tell
+        with np.errstate(invalid="ignore", over="ignore"):  # of what is not finite the scales tell
             rotated = _hadamard(blocks * _signs(rng, blocks))
             low, high, levels = rotated.min(axis=1), rotated.max(axis=1), 2**self.bits - 1
-            shares = _over(rotated - low[:, np.newaxis], (high - low)[:, np.newaxis]) * np.float32(levels)
+            spread = high - low
+            shares = _over(rotated - low[:, np.newaxis], spread[:, np.newaxis]) * np.float32(levels)
+        low, high = (np.where(np.isfinite(spread), scale, np.nan) for scale in (low, high))
         codes = np.clip(_rounded(shares, rng), 0, levels).astype(np.uint8)
         return _coded(update, codes, self.bits, np.stack([low, high], axis=1).ravel())
 
@@ -82,8 +86,16 @@ class Rotate(Transform):
         low, high = update.extras[_SCALES].reshape(-1, 2).T[:, :, np.newaxis]
         width = self._width(_count(update))
         codes = _codes(update, self.bits, len(low) * width).reshape(-1, width).astype(np.float32)
-        rotated = codes * ((high - low) / np.float32(2**self.bits - 1)) + low
-        return _decoded(update, _hadamard(rotated) * _signs(rng, codes))
+        signs = _signs(rng, codes)
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = self._turned_back(codes, low, high) * signs
+        if not np.isfinite(found).all():  # scales that pass the screen, and sums that float32 has not
+            wide = self._turned_back(codes.astype(np.float64), low.astype(np.float64), high.astype(np.float64))
+            found = np.clip(wide, -_LARGEST, _LARGEST).astype(np.float32) * signs
+        return _decoded(update, found)
+
+    def _turned_back(self, codes: Vector, low: Vector, high: Vector) -> Vector:
+        return _hadamard(codes * ((high - low) / np.float32(2**self.bits - 1)) + low)
 
     def _width(self, count: int) -> int:
         """No wider than the numbers need."""

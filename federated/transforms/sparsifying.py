@@ -60,7 +60,8 @@ class RandomK(Transform):
 
     def encode(self, update: Update, layers: Layers, rng: np.random.Generator) -> Update:
         places = self._places(update.delta.size, rng)
-        sent = update.delta[places] * np.float32(update.delta.size / max(len(places), 1))
+        with np.errstate(over="ignore"):
+            sent = update.delta[places] * np.float32(update.delta.size / max(len(places), 1))
         if not np.isfinite(update.delta).all():  # or chance could hide it
             sent = np.full_like(sent, np.nan)
         return replace(update, delta=sent)

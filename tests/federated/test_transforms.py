@@ -213,6 +213,27 @@ def test_rotation_makes_few_bits_do_where_one_number_is_large() -> None:
     assert error(Rotate(bits=2)) < error(Quantise(bits=2, block=4096))
 
 
+@pytest.mark.parametrize(
+    "transform",
+    [Rotate(bits=1), Rotate(bits=2), Quantise(bits=2), Sign(), TopK(share=0.5), RandomK(share=0.5)],
+    ids=repr,
+)
+@pytest.mark.parametrize("size", [1.8e38, 3.4e38])
+def test_what_passes_the_screen_is_finite_when_it_is_unpacked(transform, size) -> None:
+    for delta in ([size, 0, 0, 0], [size, -size, size, size], [-size] * 4, [size / 1e3] * 4096):
+        sent = transform.encode(update("a", delta), (len(delta),), np.random.default_rng(0))
+        if sent.finite:
+            assert np.isfinite(transform.decode(sent, len(delta), np.random.default_rng(0)).delta).all()
+
+
+@pytest.mark.parametrize("scales", [(-3e38, 3e38), (3e38, -3e38), (1e36, 2e36), (3e38, 3e38)])
+def test_no_scales_that_a_client_may_send_make_a_rotation_infinite(scales) -> None:
+    sent = Rotate(bits=2).encode(update("a", [1.0] * 4096), (4096,), np.random.default_rng(0))
+    lied = replace(sent, extras=sent.extras | {"scales": np.array(scales, np.float32)})
+    assert lied.finite
+    assert np.isfinite(Rotate(bits=2).decode(lied, 4096, np.random.default_rng(0)).delta).all()
+
+
 def test_sign_sends_signs_and_the_mean_size() -> None:
     sent = there_and_back(Sign(), np.array([3.0, -0.5, 0.0, -2.5], np.float32))
     np.testing.assert_array_equal(sent, np.array([1.5, -1.5, 1.5, -1.5], np.float32))
