@@ -70,7 +70,7 @@ _SETTINGS = (
     "algorithm.transforms=[]",
     "algorithm.local={epochs: 2, batch_size: 8, optimizer: {kind: sgd, learning_rate: 0.4}}",
 )
-_PAGE = Path(__file__).parents[1] / "docs" / "robustness.md"
+PAGE = Path(__file__).parents[1] / "docs" / "robustness.md"
 _READING = Path(__file__).with_name("robustness-reading.md")
 
 
@@ -172,7 +172,7 @@ def page(tables: Sequence[Table]) -> str:
 def main() -> None:
     """Measures, and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--out", type=Path, default=_PAGE)
+    parser.add_argument("--out", type=Path, default=PAGE)
     out = parser.parse_args().out
     tables = [_table(name, measure(partition, RULES, ATTACKS, SEEDS)) for name, partition in PARTITIONS.items()]
     out.write_text(page(tables), encoding="utf-8")

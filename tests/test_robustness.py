@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.robustness import ATTACKS, CLIENTS, LIARS, PARTITIONS, RULES, Cell, measure, page, plan_of
+from benchmarks.robustness import ATTACKS, CLIENTS, LIARS, PAGE, PARTITIONS, RULES, Cell, measure, page, plan_of
 
 ROUNDS = 8
 SHORT_RULES = ("mean", "trimmed mean", "multi-Krum", "FLTrust")
@@ -55,3 +55,35 @@ def test_the_page_says_what_was_run() -> None:
     assert all(f"{{{attack}, count: 4}}" in text for attack in ATTACKS.values() if attack)
     assert "seeds 1, 2, 3;" in text.replace("\n", " ")
     assert (str(Cell(0.956, 0.5)), str(Cell(0.12, None))) == ("95.6 / 50.0", "12.0")
+
+
+def told() -> list[dict[str, dict[str, float]]]:
+    """Accuracies on the page, by table, rule and attack."""
+    tables: list[dict[str, dict[str, float]]] = []
+    for line in PAGE.read_text(encoding="utf-8").splitlines():
+        first, *others = [cell.strip() for cell in line.strip("| ").split(" | ")]
+        if first == "rule":
+            tables.append({})
+        elif first in RULES and len(others) > 1:
+            tables[-1][first] = {
+                attack: float(cell.split(" / ")[0]) for attack, cell in zip(ATTACKS, others[:-1], strict=True)
+            }
+    return tables
+
+
+def test_what_the_page_reads_out_of_its_tables_is_in_them() -> None:
+    """Means are lost to one loud attack; robust rules stay within five points; multi-Krum's lowest is the highest."""
+    means = ("mean", "weighted mean", "FedNova", "q-FedAvg, q = 0.2")
+    assert len(told()) == len(PARTITIONS)
+    for table in told():
+        assert list(table) == list(RULES)
+        for rule, row in table.items():
+            if rule in means:
+                assert row["sign flip ×4"] < 20
+            else:
+                assert row["sign flip ×4"] > row["none"] - 5
+        assert max(table, key=lambda rule, table=table: min(table[rule].values())) == "multi-Krum"
+    assert all(table["q-FedAvg, q = 0.2"]["Gaussian 0.5"] < 60 for table in told())
+    robust = [rule for rule in RULES if rule not in means]
+    falls = {rule: told()[1][rule]["none"] - told()[1][rule]["label flip"] for rule in robust}
+    assert max(falls, key=lambda rule: falls[rule]) == "FLTrust"
