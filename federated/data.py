@@ -105,6 +105,9 @@ class Dataset:
             raise DataError(f"{self.origin}: {len(self.features)} names of features of shape {self.rows.x.shape[1:]}")
         if self.keys is not None and len(self.keys) != len(self.rows):
             raise DataError(f"{self.origin}: {len(self.rows)} rows but {len(self.keys)} client keys")
+        nameless = 0 if self.keys is None else int(np.count_nonzero(np.strings.strip(self.keys) == ""))
+        if nameless:
+            raise DataError(f"{self.origin}: {nameless} rows are of a client without a name; name it or leave them out")
         if self.reserved is not None and len(self.reserved) != len(self.rows):
             raise DataError(f"{self.origin}: {len(self.rows)} rows but {len(self.reserved)} marks of reserved rows")
         if not np.isfinite(self.rows.x).all():

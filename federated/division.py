@@ -176,8 +176,8 @@ def _given_client(name: str, rows: Rows, tests: Rows) -> ClientRows:
 def _divide_client(name: str, rows: Rows, numbers: NDArray[np.float64], below: float) -> ClientRows:
     if len(rows) < 2:
         raise DataError(
-            f"partition: client {name!r} has {len(rows)} rows and needs at least 2, "
-            "one to train and one to test on; leave it out or change the partition"
+            f"partition: client {name!r} has {len(rows)} rows after those of the server's holdout and needs at least "
+            "2, one to train and one to test on; leave it out, lower the holdout's shares or change the partition"
         )
     order = rows[np.argsort(numbers[rows], kind="stable")]
     tests = min(max(_below(numbers[rows], below), 1), len(rows) - 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -22,7 +23,10 @@ from federated.sources.source import Source
 _ARRAYS = ("x", "y", "keys", "x_test", "y_test", "keys_test")
 """Fields that name an array of the archive."""
 
-_DAMAGE = (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
+_DAMAGE = (
+    ValueError, OSError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error, tokenize.TokenError
+)  # fmt: skip
+"""What NumPy and zipfile raise for files that are damaged, encrypted, or packed in a way that they do not know."""
 
 
 class _Part(NamedTuple):
@@ -81,7 +85,13 @@ class Npz(Source):
         if not zipfile.is_zipfile(held):
             raise DataError(f"data.npz.path: expected an NPZ file, {self.path} is none, or is truncated")
         asked = {field: str(name) for field in _ARRAYS if (name := getattr(self, field)) is not None}
-        with np.load(held, allow_pickle=False) as archive:
+        try:
+            archive = np.load(held, allow_pickle=False)
+        except _DAMAGE as error:
+            raise DataError(
+                f"data.npz.path: expected an NPZ file, {self.path} is damaged ({reason(error)}); fetch it again"
+            ) from error
+        with archive:
             return {field: self._array(archive, field, name) for field, name in asked.items()}
 
     def _array(self, archive: Any, field: str, name: str) -> NDArray[Any]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator
 
 from federated.errors import DataError, row
 
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
 
 Encoding = Literal["one_hot", "dummy", "ordinal"]
 """How levels become numbers: a column of 0 and 1 each; the same without the first; or their places, from 0."""
+
+
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError(f"each column may be named once, got {list(names)}")
+    return names
+
+
+Columns = Annotated[tuple[str, ...], AfterValidator(_each_once)]
+"""Names of columns in a plan, each once."""
 
 
 class Encoded(NamedTuple):

@@ -19,6 +19,9 @@ from federated.variables import location
 
 _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
+_MOST = 32
+"""Dimensions that an array may have; NumPy takes a few more."""
+
 
 class Idx(Source):
     """Images and labels in IDX files, packed by gzip or not: MNIST, Fashion-MNIST, KMNIST, EMNIST.
@@ -86,10 +89,10 @@ def parse(field: str, path: Path, held: bytes) -> NDArray[Any]:
     Raises:
         DataError: it is no such file, or of another length than its header says.
     """
-    if len(held) < 4 or held[:2] != b"\0\0" or held[2] not in _TYPES or held[3] == 0:
+    if len(held) < 4 or held[:2] != b"\0\0" or held[2] not in _TYPES or not 0 < held[3] <= _MOST:
         raise DataError(
             f"{field}: expected an IDX file, which begins with 00 00, a type from 08 to 0e and its number of "
-            f"dimensions; {path} begins with {held[:4].hex(' ') or 'nothing'}"
+            f"dimensions, at most {_MOST}; {path} begins with {held[:4].hex(' ') or 'nothing'}"
         )
     kind, start = np.dtype(_TYPES[held[2]]), 4 + 4 * held[3]
     if len(held) < start:

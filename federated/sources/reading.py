@@ -109,20 +109,37 @@ def table(
 
     engine: Literal["c", "python"] = "c" if len(separator) == 1 else "python"
     written: dict[Any, type] = dict.fromkeys(text, str)
+    how: dict[str, Any] = {"sep": separator if engine == "c" else re.escape(separator), "engine": engine}
 
     def parsed(path: Path) -> pd.DataFrame:
         found: pd.DataFrame = pd.read_csv(
             io.BytesIO(content(field, path)),
-            sep=separator if engine == "c" else re.escape(separator),
-            engine=engine,
             header=header,
             index_col=False,
             dtype=written,
             keep_default_na=not text,
+            **how,
         )
         return found
 
-    return read(field, path, "table", parsed)
+    found = read(field, path, "table", parsed)
+    if header is not None:
+        check_header(field, path, io.BytesIO(content(field, path)), **how)
+    return found
+
+
+def check_header(field: str, path: Path, held: Path | io.BytesIO, **how: Any) -> None:
+    """Refuses a header that names a column twice: pandas would call the second ``y.1``, and it pass for a feature.
+
+    Raises:
+        DataError: with the name.
+    """
+    import pandas as pd
+
+    (header,) = pd.read_csv(held, header=None, nrows=1, dtype=str, keep_default_na=False, **how).to_numpy().tolist()
+    twice = next((name for name in header if name.strip() and header.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"{field}: {path} has two columns {twice!r}; rename one of them, or leave it out")
 
 
 def require_column(field: str, path: Path, column: int | str, found: pd.DataFrame) -> None:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from federated.component import ByKind
 from federated.data import Blanks, Dataset, Split
 from federated.errors import DataError
 from federated.sources.apart import Apart
-from federated.sources.columns import Encoding, distinct, encode, numbers, require, words
+from federated.sources.columns import Columns, Encoding, distinct, encode, numbers, require, words
 from federated.sources.source import Source
 from federated.sources.table_files import CLIENT, TableFile, table_files
 from federated.words import NUMBER, WORD, WORD_OR_NUMBER
@@ -61,19 +61,12 @@ class Table(Source, ABC):
     target: str
     target_above: float | None = Field(default=None, description="makes two classes: up to this number, and above")
     task: Literal["classification", "regression"] = "classification"
-    features: tuple[str, ...] | None = Field(default=None, min_length=1)
-    drop: tuple[str, ...] = Field(default=(), description="columns that are no features")
+    features: Columns | None = Field(default=None, min_length=1)
+    drop: Columns = Field(default=(), description="columns that are no features")
     categorical: dict[str, Encoding] = Field(default_factory=dict, description="how words and codes become numbers")
     client: str | None = Field(default=None, description="column that says whose row it is")
     missing: Annotated[_Word | _Number, WORD_OR_NUMBER, ByKind()] = "refuse"
     split: Apart | None = Field(default=None, description="rows that clients set apart for testing")
-
-    @field_validator("features", "drop")
-    @classmethod
-    def _each_once(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if names is not None and len(set(names)) < len(names):
-            raise ValueError(f"each column may be named once, got {list(names)}")
-        return names
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from federated.sources.reading import read
+from federated.sources.columns import Columns
+from federated.sources.reading import check_header, read
 from federated.sources.table import Table
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ class Csv(Table):
     """
 
     kind: Literal["csv"] = "csv"
-    columns: tuple[str, ...] | None = Field(default=None, min_length=1, description="of a file without a header line")
+    columns: Columns | None = Field(default=None, min_length=1, description="of a file without a header line")
     separator: str = Field(default=",", min_length=1, max_length=1, description='a tab is "\\t", in double quotes')
     marks: tuple[str, ...] = Field(default=(), description='texts that mean no value, such as "?"')
 
@@ -29,10 +30,11 @@ class Csv(Table):
         import pandas as pd
 
         names = None if self.columns is None else list(self.columns)
-        # A site may be called NA.
-        as_text = {} if self.client is None else {self.client: str}
-        return read(
-            f"{self._field}.path",
+        # A site may be called NA: what begins with a mark of our own is no word for a missing value.
+        as_text = {} if self.client is None else {self.client: "={}".format}
+        field = f"{self._field}.path"
+        table = read(
+            field,
             path,
             "CSV table",
             lambda path: pd.read_csv(
@@ -44,6 +46,11 @@ class Csv(Table):
                 na_values=list(self.marks),
             ),
         )
+        if names is None:
+            check_header(field, path, path, sep=self.separator)
+        if self.client in table:
+            table[self.client] = table[self.client].str[1:].replace(list(self.marks), "")
+        return table
 
 
 class Parquet(Table):

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from federated.data import Dataset
 from federated.errors import DataError, row
+from federated.sources.columns import Columns
 from federated.sources.reading import require_column, table
 from federated.sources.series import Series, Window, cut, whole
 from federated.sources.sliding import Starts
@@ -55,7 +56,7 @@ class Windows(Source):
     horizon: int = Field(default=1, ge=1, description="steps from the last seen one to the target")
     step: int = Field(default=1, ge=1, description="steps from one window to the next")
     client: Literal["column", "file"] = "column"
-    columns: tuple[str, ...] | None = Field(default=None, min_length=1)
+    columns: Columns | None = Field(default=None, min_length=1)
     target: str | None = Field(default=None, description="column that is forecast; with client: file")
     time: str | None = Field(default=None, description="column of times, which rise; null: lines are one step apart")
     missing: Literal["refuse", "skip"] = "refuse"
@@ -144,9 +145,11 @@ class Windows(Source):
             return column.to_numpy(np.float64)
         dates = pd.to_datetime(column, format="ISO8601", utc=True, errors="coerce")
         if dates.isna().any():
+            neither = dates.isna() & pd.to_numeric(column, errors="coerce").isna()
+            wrong = int(np.argmax(neither if neither.any() else dates.isna()))
             raise DataError(
                 f"data.windows.time: expected numbers or dates such as 2024-05-31 or 2024-05-31 23:00, "
-                f"{path} has {column[dates.isna()].iloc[0]!r} in {self.time!r}"
+                f"{path} has {column.iloc[wrong]!r} in {self.time!r}, {row(wrong)}"
             )
         return np.asarray(dates.astype("int64"), np.float64)
 

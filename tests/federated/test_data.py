@@ -51,6 +51,14 @@ def test_as_many_targets_as_rows() -> None:
         dataset([[0], [1]], [0, 1, 0])
 
 
+@pytest.mark.parametrize("name", ["", " "])
+def test_a_client_has_a_name(name) -> None:
+    with pytest.raises(
+        DataError, match=r"data\.mine: 1 rows are of a client without a name; name it or leave them out"
+    ):
+        dataset([[0], [1]], [0, 1], keys=np.array(["a", name]))
+
+
 def test_as_many_client_keys_as_rows() -> None:
     with pytest.raises(DataError, match=r"data\.mine: 2 rows but 1 client keys"):
         dataset([[0], [1]], [0, 1], keys=np.array(["a"]))

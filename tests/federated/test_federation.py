@@ -182,7 +182,7 @@ def test_a_client_may_have_rows_of_one_class_alone() -> None:
 
 def test_a_client_with_one_row_is_refused_by_name() -> None:
     dealt = sum(len(rows) for rows in divide(DATASET, Iid(clients=1), Holdout(), 0).clients["client-0"])
-    expected = r"partition: client 'client-1' has 1 rows and needs at least 2"
+    expected = r"partition: client 'client-1' has 1 rows after those of the server's holdout and needs at least 2"
     with pytest.raises(DataError, match=expected):
         divide(DATASET, Shares(shares=(dealt - 1, 1)), Holdout(), 0)
 
@@ -190,7 +190,9 @@ def test_a_client_with_one_row_is_refused_by_name() -> None:
 def test_a_natural_client_whose_rows_all_went_to_the_server_is_refused_by_name() -> None:
     first = divide(DATASET, Natural(), Holdout(), 0).test[0]
     keys = np.where(np.arange(len(DATASET.rows)) == first, "lonely", DATASET.keys)
-    with pytest.raises(DataError, match="client 'lonely' has 0 rows and needs at least 2"):
+    with pytest.raises(
+        DataError, match="client 'lonely' has 0 rows after those of the server's holdout and needs at least 2"
+    ):
         divide(replace(DATASET, keys=keys), Natural(), Holdout(), 0)
 
 

@@ -110,6 +110,10 @@ def test_labels_outside_the_range_of_the_names_are_refused(folder) -> None:
         (b"PK\x03\x04....", r"expected an IDX file, .* begins with 50 4b 03 04"),
         (b"\0\0\x07\x01\0\0\0\x03abc", r"expected an IDX file, .* begins with 00 00 07 01"),
         (b"\0\0\x08\x00", r"expected an IDX file"),
+        (
+            b"\0\0\x08\x46" + 70 * b"\0\0\0\x01" + b"a",
+            r"expected an IDX file, .* dimensions, at most 32; .* 00 00 08 46",
+        ),
         (b"\0\0\x08\x01\0\0", r"is truncated: expected a header of 8 bytes, it has 6"),
         (b"\0\0\x08\x01\0\0\0\x03ab", r"is truncated: expected 11 bytes for shape \(3,\), it has 10"),
         (b"\0\0\x08\x01\0\0\0\x03abcd", r"is too long: expected 11 bytes for shape \(3,\), it has 12"),

@@ -107,6 +107,28 @@ def test_a_damaged_array_is_named(npz) -> None:
         source.load()
 
 
+@pytest.mark.parametrize(
+    ("where", "offset", "held", "told"),
+    [
+        (b"PK\x01\x02", 0, b"XX", r"path: expected an NPZ file, .*a\.npz is damaged \(Bad magic number for central"),
+        (b"PK\x01\x02", 8, b"\x01", r"x: expected a whole array .* cannot read 'x' of .* encrypted"),
+        (b"PK\x01\x02", 10, b"\x63", r"x: expected a whole array .* cannot read 'x' of .*compression"),
+        (b"{'descr'", 0, b"((((((((", r"x: expected a whole array .* cannot read 'x' of .*a\.npz"),
+        (b"(4, 3)", 0, b"(9**9)", r"x: expected a whole array .* cannot read 'x' of .*a\.npz"),
+        (b"(4, 3), }", 0, b"(99999999", r"x: expected a whole array .* cannot read 'x' of .*a\.npz"),
+    ],
+    ids=["directory", "encrypted", "compression", "header", "shape", "unclosed"],
+)
+def test_an_archive_that_cannot_be_unpacked_is_named(npz, where, offset, held, told) -> None:
+    source = npz({"x": X, "y": [0, 1, 0, 1]})
+    spoilt = bytearray(source.path.read_bytes())
+    begin = spoilt.index(where) + offset
+    spoilt[begin : begin + len(held)] = held
+    source.path.write_bytes(spoilt)
+    with pytest.raises(DataError, match=rf"^data\.npz\.{told}"):
+        source.load()
+
+
 def test_one_array_alone_is_no_archive(tmp_path) -> None:
     np.save(tmp_path / "a.npy", X)
     with pytest.raises(DataError, match=r"data\.npz\.path: expected an NPZ file, .*a\.npy is none"):

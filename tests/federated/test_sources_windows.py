@@ -202,6 +202,13 @@ def test_a_misspelt_column_is_answered_with_the_closest(series, fields, told) ->
         series(counting(20), past=2, **fields).load()
 
 
+def test_a_column_named_twice_is_refused(series) -> None:
+    with pytest.raises(ValidationError, match="each column may be named once"):
+        series(counting(20), past=2, columns=("north", "north"))
+    with pytest.raises(DataError, match=r"data\.windows\.path: .*s\.csv has two columns 'a'; rename one of them"):
+        series("a,a\n1,2\n2,3\n3,4\n", past=1).load()
+
+
 def test_text_among_the_columns_is_told(series) -> None:
     with pytest.raises(DataError, match=r"data\.windows\.columns: expected numbers, .*s\.csv has text in wind;"):
         series("a,wind\n1,N\n2,S\n", past=1).load()
@@ -217,7 +224,8 @@ def test_text_among_the_columns_is_told(series) -> None:
         ("t,a\n1,1\n,1\n3,1\n", r"s\.csv has rows without a value in 't'"),
         ("t,a\n2024-01-01,1\n,1\n2024-01-03,1\n", r"s\.csv has rows without a value in 't'"),
         ("t,a\n31/05/2024,1\n01/06/2024,1\n", r"expected numbers or dates such as .*s\.csv has '31/05/2024' in 't'"),
-        ("t,a\nsoon,1\nlate,1\n", r"expected numbers or dates such as .*s\.csv has 'soon' in 't'"),
+        ("t,a\nsoon,1\nlate,1\n", r"expected numbers or dates such as .*s\.csv has 'soon' in 't', row 1"),
+        ("t,a\n0,1\n1,1\nx,1\n", r"expected numbers or dates such as .*s\.csv has 'x' in 't', row 3"),
     ],
 )
 def test_times_that_are_no_times_are_told(series, text, told) -> None:

@@ -410,6 +410,28 @@ def test_what_the_training_rows_will_fill_is_left_open(csv, by) -> None:
     assert (dataset.blanks.where.tolist(), dataset.blanks.by) == ([[False, False], [True, False]], by)
 
 
+@pytest.mark.parametrize("missing", ["refuse", "drop"])
+@pytest.mark.parametrize("name", ["NA", "nan", "None", "null"])
+def test_a_client_may_be_called_as_a_missing_value_is(csv, missing, name) -> None:
+    found = csv(f"a,site,y\n1,{name},0\n2,s,1\n", target="y", client="site", missing=missing).load()
+    assert found.keys.tolist() == [name, "s"]
+
+
+def test_a_mark_names_no_client(csv) -> None:
+    with pytest.raises(DataError, match=r"1 rows of .* have no value in site"):
+        csv("a,site,y\n1,?,0\n2,s,1\n", target="y", client="site", marks=("?",)).load()
+
+
+@pytest.mark.parametrize("header", ["a,y,y", 'a,"y",y', "\ufeffa,y,y"])
+def test_a_header_that_names_a_column_twice_is_refused(csv, header) -> None:
+    with pytest.raises(DataError, match=r"data\.csv\.path: .*table\.csv has two columns 'y'; rename one of them"):
+        csv(f"{header}\n1,0,0\n2,1,1\n", target="y").load()
+
+
+def test_columns_without_a_name_are_no_columns_of_one_name(csv) -> None:
+    assert csv("a,,,y\n1,2,3,0\n2,3,4,1\n", target="y").load().rows.x.tolist() == [[1, 2, 3], [2, 3, 4]]
+
+
 @pytest.mark.parametrize("missing", ["refuse", 0])
 def test_a_row_that_is_nobodys_is_refused(csv, missing) -> None:
     with pytest.raises(DataError, match=r"1 rows of .* have no value in site"):
