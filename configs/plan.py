@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from configs.privacy import Privacy, objections, too_often
+from configs.privacy import Privacy, check_counted, objections, too_often
 from configs.retention import AnyRetention, KeepAll, KeepBest
 from configs.starts import AnyStart, Fresh
 from federated.algorithm import Algorithm
@@ -195,14 +195,15 @@ class Plan(Component):
             DataError: the data are absent or unusable.
             PlanError: the plan does not fit them.
         """
-        federation = federate(self.data.load(), self.partition, self.holdout, self.scaling, self.algorithm.seed)
+        dataset = self.data.load()
+        federation = federate(dataset, self.partition, self.holdout, self.scaling, self.algorithm.seed)
         self.check_clients(len(federation.clients))
         self._check_names(federation)
         self._check_cards(federation)
         federation = federation.with_cards(self.cards)
         self._check_what_cards_say(federation)
         self._check_metric(federation)
-        self._check_delta(federation)
+        check_counted(self, dataset, federation)
         self._check_attacks(federation)
         self.model.check(federation.inputs, federation.classes)
         self.loss.check(federation.classes)
@@ -271,17 +272,6 @@ class Plan(Component):
         weights = [rule.weigh(name, client.card, len(client.train)) for name, client in clients]
         if not any(weights):
             raise PlanError(f"algorithm.rule.{rule.kind}: every client weighs 0; give one of them a weight")
-
-    def _check_delta(self, federation: Federation) -> None:
-        if self.privacy is None:
-            return
-        most = max(len(client.train) for client in federation.clients.values())
-        units, what = (most, "records") if self.algorithm.unit == "record" else (len(federation.clients), "clients")
-        if self.privacy.delta * units >= 1:
-            raise PlanError(
-                f"privacy.delta: {self.privacy.delta:g} with {units} {what} allows to reveal one of them; set it well "
-                f"below {1 / units:.2g}"
-            )
 
     def _check_metric(self, federation: Federation) -> None:
         absent = "accuracy" if federation.labels is None else "mae"

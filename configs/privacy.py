@@ -8,10 +8,13 @@ from pydantic import Field, field_validator
 
 from configs import environment
 from federated.component import Component
+from federated.errors import PlanError
 from federated.privacy.neighbours import Neighbours
 
 if TYPE_CHECKING:
     from configs.plan import Plan
+    from federated.data import Dataset
+    from federated.federation import Federation
 
 _NOTHING_TO_COUNT = (
     "privacy: nothing in the plan adds noise, so there is nothing to count; add central_gaussian to "
@@ -23,6 +26,7 @@ _ZERO_OUT = {
 }
 _ALL_OF_A_TRAINING = "one client's updates in all rounds of a training, or zero updates in their place"
 _RECORD = "one record of a client, or zero gradients in its place"
+_FILLED = "values would be filled by numbers found from all clients' rows, without noise"
 _SIMULATED = "; in a simulation, which protects nobody"
 
 
@@ -125,10 +129,34 @@ def objections(plan: Plan) -> list[str]:
         "use per: client, given, divide, or as_is": unit == "client" and scaling.reveals,
         f"scaling.{scaling.kind}: what rows are scaled by depends on all of them, which dp_sgd does not count; use "
         "given, divide, or as_is": unit == "record" and scaling.fitted,
-        "data.missing: values would be filled by numbers found from all clients' rows, without noise; give a number, "
-        "or drop": getattr(plan.data, "missing", None) in ("mean", "median"),
+        f"data.missing: {_FILLED}; give a number, or drop": getattr(plan.data, "missing", None) in ("mean", "median"),
         "baselines: they tell of clients' rows without noise; leave them to simulations": real and plan.baselines,
         "stop: at_least, at_most and patience go by clients' rows, which is not counted; stop by minutes, or by the "
         "budget": real and plan.stop is not None and plan.stop.measures,
     }
     return [said for said, holds in found.items() if holds]
+
+
+def check_counted(plan: Plan, dataset: Dataset, federation: Federation) -> None:
+    """That the data fit what is counted: who has a record, what values are filled by, and how large delta may be.
+
+    Raises:
+        PlanError: they do not.
+    """
+    unit, privacy = plan.algorithm.unit, plan.privacy
+    if unit is None or privacy is None:
+        return
+    if dataset.blanks is not None:
+        raise PlanError(f"data.{plan.data.kind}: {_FILLED}")
+    if unit == "record" and not plan.simulation and not federation.natural:
+        raise PlanError(
+            f"partition.{plan.partition.kind}: what a record has paid is counted by the client that holds it, and here "
+            "that is dealt out anew with another seed, number of clients or partition; use natural, or simulation: true"
+        )
+    most = max(len(client.train) for client in federation.clients.values())
+    units, what = (most, "records") if unit == "record" else (len(federation.clients), "clients")
+    if privacy.delta * units >= 1:
+        raise PlanError(
+            f"privacy.delta: {privacy.delta:g} with {units} {what} allows to reveal one of them; set it well "
+            f"below {1 / units:.2g}"
+        )

@@ -75,10 +75,14 @@ class Algorithm(Component):
         return next((layer.sized for layer in self.transforms if layer.sized is not None), None)
 
     @property
+    def hides_rows(self) -> bool:
+        """Whether its noise hides how many rows clients hold."""
+        return self.noised_by == "clients" or self.sized is not None
+
+    @property
     def sampling_rate(self) -> float:
         """The probability of each client that privacy is counted with: 1 where it is known who takes part."""
-        known = self.noised_by == "clients" or self.sized is not None
-        return 1.0 if known else self.select.sampling_rate or 1.0
+        return 1.0 if self.hides_rows else self.select.sampling_rate or 1.0
 
     @property
     def survivors(self) -> int:
@@ -150,6 +154,12 @@ class Algorithm(Component):
                     f"transforms: {after.kind} after {before.kind} cannot feed back what it loses; "
                     f"set {after.kind}'s error_feedback to false"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _no_rows_without_noise(self) -> Self:
+        if self.unit is not None and self.rule.needs_root:
+            raise ValueError(f"rule {self.rule.kind} trains on the server's own rows, which no noise hides")
         return self
 
     @model_validator(mode="after")

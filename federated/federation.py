@@ -25,7 +25,8 @@ class Federation:
     ``digests`` has a SHA-256 of the rows that came, by the client whose they are, or of all rows where nobody's name is
     on them. Whoever has a row can find it in them: they are not for others' eyes.
 
-    ``features`` are the features' names, where they have any, and ``remarks`` the source's.
+    ``features`` are the features' names, where they have any, and ``remarks`` the source's. ``natural`` says that every
+    client has rows of its own key in the data, and no others.
     """
 
     clients: dict[str, Client]
@@ -38,6 +39,7 @@ class Federation:
     root: Split | None = None
     features: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    natural: bool = False
 
     @property
     def inputs(self) -> tuple[int, ...]:
@@ -89,6 +91,7 @@ def federate(dataset: Dataset, partition: Partition, holdout: Holdout, scaling: 
         root=root,
         features=dataset.features,
         remarks=dataset.remarks,
+        natural=keeps,
     )
 
 

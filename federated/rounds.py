@@ -78,7 +78,7 @@ def initial_state(algorithm: Algorithm, engine: Engine, clients: int) -> ServerS
             f"algorithm.rule: {algorithm.rule.kind} cannot average what no gradient moves (batch normalisation, "
             "frozen layers); use group normalisation, or another rule"
         )
-    if engine.size > engine.trainable and algorithm.noised_by == "clients":
+    if engine.size > engine.trainable and algorithm.noised_by != "nobody":
         raise PlanError(
             "algorithm.transforms: no noise hides what no gradient moves (batch normalisation, frozen layers); use "
             "group normalisation"
@@ -102,9 +102,15 @@ def select(
     """The cohort of a round, which begins with the model ``params``."""
 
     def losses(names: Sequence[str]) -> Mapping[str, float]:
+        if algorithm.unit is not None and not algorithm.select.asks_losses:
+            raise TrainingError(
+                f"select {algorithm.select.kind} asks clients for losses, which no noise hides, and does not say so "
+                "(asks_losses)"
+            )
         return {name: loss_of(engine, params, clients[name]) for name in names}
 
-    rows = {name: len(client.train) for name, client in clients.items()}
+    # Noise that hides what clients hold has refused selectors that say that they go by it.
+    rows = {name: 1 if algorithm.hides_rows else len(client.train) for name, client in clients.items()}
     pool = Pool(rows, {name: client.card for name, client in clients.items()}, losses)
     # Who knows the cohort of a round that hides clients knows more than is counted.
     hidden = algorithm.secret and algorithm.unit == "client"

@@ -31,6 +31,7 @@ from models.local_loop import GraphLoop, LocalLoop, PaddedLoop, Task, padded
 from models.local_step import Course, LocalStep
 from models.losses import USUAL, Loss
 from models.max_pooling import tile_pools
+from models.objectives import OwnLoss
 from models.precision import LOSS_SCALES, check_precision
 from models.private_loop import ClippedSum, PrivateLoop, PrivateTask, private_task
 from models.resident_rows import ResidentRows
@@ -219,7 +220,9 @@ class KerasEngine:
     def _clipped_sum(self, how: DpSgd) -> ClippedSum:
         if len(self._devices.groups[0]) > 1:
             raise PlanError("replicas: dp_sgd trains a client on one device; set replicas to 1")
-        if takes_dense(self._trained) and self._precision == "float32":
+        # One's own loss may look at the whole batch.
+        by_rows = takes_dense(self._trained) and not isinstance(self._objective, OwnLoss)
+        if by_rows and self._precision == "float32":
             dense = DenseExamples(self._trained, self._objective, how.norm)
             # XLA takes the sums; normal numbers it draws several times as slowly as the graph around them.
             return tf.function(dense, autograph=False, jit_compile=True) if self._found == "xla" else dense

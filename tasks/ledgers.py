@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from configs import environment
 from configs.plan import Plan
@@ -40,7 +40,7 @@ def spending(training: Training, run_key: str, signer: Signer, records: Iterable
     run = f"{plan.name}-{run_key}"
     ledgers = _Ledgers(plan, run, terms, signer, ends_seen(records, terms.population, plan.simulation))
     if algorithm.release is None:
-        return RecordSpending(plan, run, training.federation.clients, ledgers.of_client, ledgers.has)
+        return RecordSpending(plan, run, training.federation.clients, ledgers.of_client, ledgers.clients())
     repeats = not algorithm.secret
     if algorithm.sized is not None:
         rounds, paying = algorithm.sized.rounds, ledgers.of_all()
@@ -66,9 +66,11 @@ class _Ledgers(NamedTuple):
         whose = self._whose(name)
         return self._opened(self._path(name), self.terms.model_copy(update={"population": whose}))
 
-    def has(self, name: str) -> bool:
-        """Whether a client has a ledger, or had one."""
-        return self._whose(name) in self.seen or self._path(name).exists()
+    def clients(self) -> set[str]:
+        """Who has a ledger, or had one, whether it takes part today or not."""
+        begins = self._whose("")
+        seen = {name.removeprefix(begins) for name in self.seen if name.startswith(begins)}
+        return seen | {unquote(path.stem) for path in self._path().with_suffix("").glob("*.db")}
 
     def _opened(self, path: Path, terms: Terms) -> PrivacyLedger:
         end = self.seen.get(terms.population)

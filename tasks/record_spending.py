@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, NamedTuple
@@ -52,18 +52,25 @@ class RecordSpending:
         run: str,
         clients: Mapping[str, Client],
         ledger_of: Callable[[str], PrivacyLedger],
-        has_ledger: Callable[[str], bool],
+        paid_before: Iterable[str],
     ) -> None:
-        """``has_ledger`` says whether a client has paid before, in this training or another."""
+        """``paid_before`` names clients that have paid, in this training or another; some may have left since.
+
+        Raises:
+            LedgerError: the ledger of one that has left was changed, removed or set back.
+        """
         self._plan, self._run, self._clients, self._ledger_of = plan, run, clients, ledger_of
         self._repeats = not plan.algorithm.secret
         self._ledgers: dict[str, PrivacyLedger] = {}
         self._epsilons: dict[str, float] = {}
-        self._before = [name for name in clients if has_ledger(name)]
+        self._before = sorted(paid_before)
         self._done = set[str]()
         self._paid: dict[str, _Paid] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="accountant")
         self._outlook: Future[_Worst] | None = None
+        for name in self._before:
+            if name not in clients:
+                self._ledger(name)
 
     def enter(self, round: int) -> None:
         """Looks whether as many clients as a round needs can pay for it: with fewer, none is made any more.
@@ -148,8 +155,11 @@ class RecordSpending:
         if not self._epsilons:
             return _Worst(Outlook(0.0, 0.0, None), {"means": meaning(self._plan)})
         worst = max(self._epsilons, key=lambda name: self._epsilons[name])
-        ledger, cost = self._ledger(worst), self._cost(worst, 1)
-        return _Worst(ledger.outlook(*cost), assumed_of(ledger, cost.release, meaning(self._plan)))
+        ledger, here = self._ledger(worst), worst in self._clients
+        cost = self._cost(worst if here else next(iter(self._clients)), 1)
+        # One that has left pays no more, and the model may still carry its records.
+        outlook = ledger.outlook(*cost) if here else Outlook(*[ledger.outlook(*cost).epsilon] * 2, None)
+        return _Worst(outlook, assumed_of(ledger, cost.release, meaning(self._plan)))
 
     def _ledger(self, name: str) -> PrivacyLedger:
         if name not in self._ledgers:

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
 import pytest
 
 from configs.loading import load_plan
 from configs.plan import Plan
 from configs.privacy import epsilon_said, meaning
 from configs.remarks import remarks
-from federated.errors import PlanError
+from federated.component import Step, Vector
+from federated.data import Blanks, Dataset
+from federated.errors import PlanError, TrainingError
+from federated.rounds import initial_state, select
+from federated.rules import Rule
+from federated.selectors import Pool, Selection, Selector
+from federated.updates import Update
+from tests.fakes import FakeEngine, small_dataset
 
 NOISE = "algorithm.transforms=[{kind: central_gaussian, norm: 0.5, noise_multiplier: 1.5}]"
 SEEDED = "algorithm.transforms=[{kind: central_gaussian, norm: 0.5, noise_multiplier: 1.5, seeded: true}]"
+DP_SGD = "local.dp_sgd={norm: 1, noise_multiplier: 2}"
+GIVEN = "scaling={kind: given, mean: [8], std: [4]}"
 LEDGER = "privacy={population: wards, delta: 1.0e-5, budget: 4}"
 PLAN = (
     "scaling={kind: divide, by: 16}",
@@ -69,14 +83,41 @@ def test_scaling_that_tells_nothing_may_be(scaling: str) -> None:
 
 def test_dp_sgd_goes_with_numbers_known_beforehand_and_with_none_that_are_found_from_rows() -> None:
     def hidden(scaling: str) -> Plan:
-        dp_sgd = "algorithm.local.dp_sgd={norm: 1, noise_multiplier: 2}"
         rest = ("quorum=1", "baselines=false", "stop=null", f"scaling={scaling}")
-        return load_plan("quickstart", [dp_sgd, LEDGER, *rest])
+        return load_plan("quickstart", [f"algorithm.{DP_SGD}", LEDGER, *rest])
 
     assert hidden("{kind: given, mean: [8], std: [4]}").algorithm.unit == "record"
     for fitted in ("{kind: standardize}", "{kind: standardize, per: client}"):
         with pytest.raises(PlanError, match="which dp_sgd does not count; use given, divide, or as_is"):
             hidden(fitted)
+
+
+def test_records_are_counted_by_clients_that_no_chance_makes() -> None:
+    def hidden(*rest: str) -> Plan:
+        beside = ("quorum=1", "baselines=false", "stop=null", GIVEN)
+        return load_plan("quickstart", [f"algorithm.{DP_SGD}", LEDGER, *beside, *rest])
+
+    with pytest.raises(PlanError, match=r"^partition\.dirichlet: what a record has paid is counted by the client"):
+        hidden().federation()
+    assert hidden("simulation=true").federation()
+
+
+@pytest.mark.parametrize("noise", ["transforms=[{kind: local_gaussian, norm: 1, noise_multiplier: 2}]", DP_SGD])
+def test_a_rule_that_trains_on_the_servers_rows_is_refused_beside_noise(noise: str) -> None:
+    with pytest.raises(PlanError, match="rule fltrust trains on the server's own rows, which no noise hides"):
+        load_plan("quickstart", [f"algorithm.{noise}", LEDGER, "algorithm.rule={kind: fltrust}", "holdout.root=0.05"])
+
+
+def with_gaps() -> Dataset:
+    """Rows of which some values are to be filled by all clients' mean."""
+    found = small_dataset(120)
+    return replace(found, blanks=Blanks(np.zeros(found.rows.x.shape, np.bool_), "mean"))
+
+
+def test_ones_own_source_may_not_have_values_filled_by_what_all_clients_hold() -> None:
+    data = f"data={{kind: custom, target: '{__name__}:with_gaps'}}"
+    with pytest.raises(PlanError, match=r"^data\.custom: values would be filled by numbers found from all"):
+        noised(data, "partition={kind: iid, clients: 4}", "model={kind: logistic}").federation()
 
 
 def test_a_delta_that_allows_to_reveal_a_client_is_refused() -> None:
@@ -88,11 +129,48 @@ def test_a_delta_that_allows_to_reveal_a_client_is_refused() -> None:
 
 
 def test_batch_normalisation_is_refused_because_its_statistics_are_not_noised() -> None:
-    from federated.rounds import initial_state
-    from tests.fakes import FakeEngine
-
     with pytest.raises(PlanError, match="fixed_mean cannot average what no gradient moves"):
         initial_state(noised().algorithm, FakeEngine(statistics=2), 10)
+    own = noised(f"algorithm.rule={{kind: custom, target: '{__name__}:Sum'}}")
+    with pytest.raises(PlanError, match="no noise hides what no gradient moves"):
+        initial_state(own.algorithm, FakeEngine(statistics=2), 10)
+    assert initial_state(own.algorithm, FakeEngine(), 10)
+
+
+class Sum(Rule):
+    """A sum that says what one client counts in it, and nothing of moving statistics."""
+
+    @property
+    def share(self) -> float | None:
+        return 1.0
+
+    @property
+    def least(self) -> int:
+        return 0
+
+    def next(self, state: Any, updates: Iterable[Update]) -> Step[Any, Vector]:
+        return Step(state, np.sum([update.delta for update in updates], axis=0), {})
+
+
+class Curious(Selector):
+    """Says that it goes by nothing, and asks for losses."""
+
+    def cohort_size(self, clients: int) -> int:
+        return 1
+
+    def select(self, round: int, pool: Pool, rng: np.random.Generator) -> Selection:
+        assert set(pool.rows.values()) == {1}
+        worst = max(losses := pool.losses(pool.names), key=lambda name: losses[name])
+        return Selection((worst,), pool.names, {})
+
+
+def test_a_selector_is_told_no_more_than_it_says_that_it_asks_for() -> None:
+    noise = "algorithm.transforms=[{kind: local_gaussian, norm: 1, noise_multiplier: 2}]"
+    curious = f"algorithm.select={{kind: custom, target: '{__name__}:Curious'}}"
+    plan = noised(noise, "algorithm.rule={kind: mean}", curious)
+    clients = plan.federation().clients
+    with pytest.raises(TrainingError, match="select custom asks clients for losses, which no noise hides, and does"):
+        select(plan.algorithm, FakeEngine(), 1, np.zeros(2, np.float32), clients)
 
 
 def test_an_epsilon_is_said_with_what_it_means() -> None:

@@ -105,6 +105,27 @@ def test_every_client_pays_its_own_way_and_the_largest_epsilon_is_told(tmp_path:
         assert (found.agrees, found.since, found.noise) == (True, version - 1, None)
 
 
+def without(site: str, folder: Path) -> str:
+    """The option that reads a table from which a site has gone."""
+    kept = [line for line in Path(table(folder)).read_text().splitlines() if not line.startswith(f"{site},")]
+    (folder / "fewer.csv").write_text("\n".join(kept) + "\n")
+    return f"data.path={folder / 'fewer.csv'}"
+
+
+def test_a_client_that_has_left_counts_on_and_its_ledger_may_not_go(tmp_path: Path) -> None:
+    first = train(plan_of(tmp_path))
+    left = plan_of(tmp_path, without("west coast", tmp_path), "start={kind: version, version: 3}", "rounds=1")
+    small = history(first, "epsilon")[-1]
+    assert history(train(left), "epsilon") == pytest.approx([small])
+    assert history(train(left), "epsilon_next") == pytest.approx([small])
+    assert versions_of("sites")[-1].tags["epsilon"] == versions_of("sites")[2].tags["epsilon"]
+    environment.privacy_ledger(f"sites/{quote('west coast', safe='')}").unlink()
+    paid = ledger("north").end
+    with pytest.raises(LedgerError, match=r"west%20coast\.db: records of rounds have seen .* removed or set back"):
+        train(left)
+    assert ledger("north").end == paid
+
+
 def test_a_client_that_cannot_pay_stays_out_and_the_training_ends_when_nobody_can(tmp_path: Path) -> None:
     plan = plan_of(tmp_path)
     small, large = (cost(plan, site, 2) for site in ("west coast", "north"))

@@ -22,6 +22,7 @@ from models.dense_examples import DenseExamples, takes
 from models.gradients import ClippedExamples, MeanGradient
 from models.keras_engine import KerasEngine
 from models.layout import Layout
+from models.losses import CustomLoss
 from models.noise import KEY, drawn_with, normals
 from models.objectives import CrossEntropy, Objective, SquaredError
 from models.specs import Cnn, CustomModel, Gru, Linear, Logistic, Mlp
@@ -184,6 +185,25 @@ def test_what_the_short_way_does_not_hold_for_goes_one_by_one(spec) -> None:
     model = CustomModel(target=f"{__name__}:{spec}")
     assert not takes(model.build((FEATURES,), 3))
     assert np.isfinite(trained(model, classified(ROWS, FEATURES, 3), work(), classes=3).params).all()
+
+
+def by_variance(targets, outputs):
+    """Every row's loss depends on all targets of its batch."""
+    return keras.ops.square(outputs[:, 0] - targets) / (keras.ops.var(targets) + 1e-6)
+
+
+def test_a_loss_of_ones_own_goes_one_by_one_for_it_may_look_at_the_batch() -> None:
+    """One row in place of another moves the clipped sum by twice the norm at most."""
+    norm, data = 0.5, valued(ROWS, FEATURES)
+    one = KerasEngine(Linear(), (FEATURES,), None, loss=CustomLoss(target=f"{__name__}:by_variance"))
+    summed = one._clipped_sum(DpSgd(norm=norm, noise_multiplier=1.0))
+    layout = Layout(Linear().build((FEATURES,), None))
+    trainable, state = layout.unpack(tf.constant(weights(layout.size)), tf.zeros([layout.states, 2], tf.int32))
+    other = np.concatenate([data.y[:-1], [1e4]]).astype(np.float32)
+    given = tf.constant(data.x), tf.ones(ROWS)
+    slopes = [summed(trainable, state, given[0], tf.constant(y), given[1]).gradients for y in (data.y, other)]
+    one_way, the_other = (np.concatenate([np.ravel(each) for each in gradients]) for gradients in slopes)
+    assert np.linalg.norm(one_way - the_other) <= 2 * norm * (1 + 1e-5)
 
 
 def test_adapters_of_a_dense_layer_do_not_go_the_short_way() -> None:

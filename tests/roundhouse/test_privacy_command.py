@@ -7,7 +7,9 @@ import re
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from federated.privacy.accounting import SelfComposed, epsilon
 from federated.privacy.neighbours import Neighbours
@@ -210,8 +212,8 @@ def test_a_budget_that_is_exceeded_already_is_said_so(home: Path) -> None:
 
 RECORDS = """
 name: silos
-data: {kind: digits}
-partition: {kind: shares, shares: [3, 1]}
+data: {kind: csv, path: silos.csv, target: digit, client: silo}
+partition: {kind: natural}
 scaling: {kind: divide, by: 16}
 model: {kind: logistic}
 rounds: 5
@@ -221,9 +223,17 @@ algorithm:
 """
 
 
+def silos(home: Path) -> Path:
+    """The plan, beside its digits, of which every fourth is the smaller client's."""
+    digits = load_digits(as_frame=True).frame.rename(columns={"target": "digit"})
+    digits["silo"] = np.where(np.arange(len(digits)) % 4, "client-0", "client-1")
+    digits.to_csv(home / "silos.csv", index=False)
+    (home / "silos.yaml").write_text(RECORDS.replace("silos.csv", str(home / "silos.csv")))
+    return home / "silos.yaml"
+
+
 def test_where_records_are_hidden_the_client_is_named_that_pays_most(home: Path) -> None:
-    plan = home / "silos.yaml"
-    plan.write_text(RECORDS)
+    plan = silos(home)
     lines = dict(line.split("  ", 1) for line in here(home, "privacy", str(plan)).stdout.splitlines())
     assert lines["population"].strip() == "silos/client-1, which pays most"
     means = "one record of a client, or zero gradients in its place; delta 0.0001; Poisson batches of 32"
@@ -234,8 +244,7 @@ def test_where_records_are_hidden_the_client_is_named_that_pays_most(home: Path)
 
 @pytest.mark.slow
 def test_noise_and_rounds_are_found_for_the_client_that_pays_most(home: Path) -> None:
-    plan = home / "silos.yaml"
-    plan.write_text(RECORDS)
+    plan = silos(home)
     found = asked(home, str(plan), "--target-epsilon", "2")
     assert 1.9 < found["epsilon"]["pld"] <= 2.0
     again = asked(home, str(plan), "--set", f"algorithm.local.dp_sgd.noise_multiplier={found['noise_multiplier']}")

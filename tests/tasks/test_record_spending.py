@@ -59,7 +59,7 @@ class Wards:
 
 
 def spending(plan: Plan, clients: dict[str, Client], wards: Wards) -> RecordSpending:
-    return RecordSpending(plan, "night", clients, wards, lambda _: False)
+    return RecordSpending(plan, "night", clients, wards, ())
 
 
 EVERYBODY = Selection(NAMES, NAMES, {})
