@@ -55,9 +55,13 @@ def plan_of(fields: dict[str, Any]) -> Plan:
 def explain(error: ValidationError) -> Iterator[str]:
     """One line a fault: the field's path, what is wrong, what to do."""
     for fault in error.errors():
-        tags = {WORD.tag, NUMBER.tag}  # how pydantic tells them apart is no part of the path
-        path = ".".join(str(part) for part in fault["loc"] if part not in tags)
+        path = ".".join(str(part) for part in fault["loc"] if not _is_tag(part))
         yield f"{path}: {_reason(fault, error)}" if path else _reason(fault, error)
+
+
+def _is_tag(part: int | str) -> bool:
+    """Whether it is how pydantic tells the members of a union apart, which is no part of a path."""
+    return part in (WORD.tag, NUMBER.tag, "str", "int", "float") or "[" in str(part)
 
 
 def _validate(fields: dict[str, Any], overrides: Sequence[str]) -> Plan:
@@ -132,6 +136,9 @@ def _reason(fault: Mapping[str, Any], error: ValidationError) -> str:
         return f"unknown kind {context['tag']!r}; expected one of {context['expected_tags']}"
     if kind == "union_tag_not_found":
         return "expected a mapping with a kind"
+    if kind in ("model_type", "model_attributes_type"):
+        kinds = f"a kind, such as {{kind: {given}}}" if isinstance(given, str) else "fields"
+        return f"expected a mapping with {kinds}, got {given!r}"
     if kind == "missing":
         return "is required"
     if kind == "extra_forbidden":

@@ -202,7 +202,7 @@ class Plan(Component):
         self._check_cards(federation)
         federation = federation.with_cards(self.cards)
         self._check_what_cards_say(federation)
-        self._check_metric(federation)
+        self._check_metrics(federation)
         check_counted(self, dataset, federation)
         self._check_attacks(federation)
         self.model.check(federation.inputs, federation.classes)
@@ -272,12 +272,19 @@ class Plan(Component):
         weights = [rule.weigh(name, client.card, len(client.train)) for name, client in clients]
         if not any(weights):
             raise PlanError(f"algorithm.rule.{rule.kind}: every client weighs 0; give one of them a weight")
+        nothing, cohort = weights.count(0.0), self.algorithm.select.cohort_size(len(clients))
+        if nothing >= cohort:
+            raise PlanError(
+                f"algorithm.rule.{rule.kind}: {nothing} clients weigh 0, and a cohort of {cohort} may be of these; "
+                "raise the cohort, or give them a weight"
+            )
 
-    def _check_metric(self, federation: Federation) -> None:
-        absent = "accuracy" if federation.labels is None else "mae"
-        if self.stop is not None and self.stop.metric == absent:
-            kind = "regression" if federation.labels is None else "classification"
-            raise PlanError(f"stop.metric: {kind} has no {absent}")
+    def _check_metrics(self, federation: Federation) -> None:
+        absent, kind = ("accuracy", "regression") if federation.labels is None else ("mae", "classification")
+        gates = {f"promotion.gates.{place}": gate for place, gate in enumerate(self.promotion.gates)}
+        for field, part in {"stop": self.stop, "retention": self.retention, **gates}.items():
+            if getattr(part, "metric", None) == absent:
+                raise PlanError(f"{field}.metric: {kind} has no {absent}")
 
 
 def _listed(names: list[str]) -> str:

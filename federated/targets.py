@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from federated.errors import PlanError
 from federated.variables import option
@@ -30,6 +30,9 @@ def build(target: str, expected: type[Built], options: dict[str, Any], *argument
         raise PlanError(f"target {target!r}: expected a {expected.__name__}, got the class {found.__name__}")
     try:
         built = found(*arguments, **_from_environment(options))
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise PlanError(f"target {target!r} with options {', '.join(options) or 'none'}: {wrong}") from error
     except (TypeError, ValueError) as error:
         raise PlanError(f"target {target!r} with options {', '.join(options) or 'none'}: {error}") from error
     if not isinstance(built, expected):

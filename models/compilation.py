@@ -100,6 +100,11 @@ def _is_recurrent(model: keras.Model) -> bool:
     return any(type(layer).__name__ in _RECURRENT for layer in layers(model))
 
 
+def loops_over_embeddings(model: keras.Model) -> bool:
+    """Whether a recurrent layer takes what an embedding may have given."""
+    return _is_recurrent(model) and any(isinstance(layer, keras.layers.Embedding) for layer in layers(model))
+
+
 def _operations(model: keras.Model) -> Iterator[str]:
     """The kinds of operations that stand beside layers in a functional model, inner models' included."""
     for operation in getattr(model, "operations", ()):

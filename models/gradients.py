@@ -59,19 +59,22 @@ class ClippedExamples:
     """The mean of the examples' own gradients, each scaled down to an L2 norm of at most ``norm``.
 
     Abadi et al. 2016, algorithm 1, without its noise. A model's penalties are part of every example's loss. With
-    ``forgiving`` an example counts as zero whose gradient is not finite.
+    ``forgiving`` an example counts as zero whose gradient is not finite. All examples are computed side by side, or
+    ``in_turn``: TensorFlow cannot vectorize loops over what embeddings give.
 
     Raises:
         PlanError: the model has moving statistics, through which examples see each other.
     """
 
-    def __init__(self, one: Gradients, layout: Layout, norm: float, forgiving: bool = False) -> None:
+    def __init__(
+        self, one: Gradients, layout: Layout, norm: float, *, forgiving: bool = False, in_turn: bool = False
+    ) -> None:
         if layout.size > layout.trainable:
             raise PlanError(
                 "algorithm.local: examples cannot be clipped, because no gradient moves some weights of the model: "
                 "batch normalisation mixes the examples of a batch (use group normalisation), or layers are frozen"
             )
-        self._one, self._norm, self._forgiving = one, norm, forgiving
+        self._one, self._norm, self._forgiving, self._in_turn = one, norm, forgiving, in_turn
 
     def __call__(self, trainable: list[Any], state: list[Any], x: Any, y: Any, counts: Any = None) -> Slope:
         weights = tf.ones([tf.shape(x)[0]]) if counts is None else counts
@@ -91,7 +94,12 @@ class ClippedExamples:
                 clipped = [tf.where(tf.math.is_finite(norm), gradient, 0.0) for gradient in clipped]
             return clipped, slope.loss
 
-        clipped, losses = tf.vectorized_map(example, tf.range(tf.shape(x)[0]))
+        numbers = tf.range(tf.shape(x)[0])
+        if self._in_turn:
+            kinds = [tf.TensorSpec(weight.shape, weight.dtype) for weight in trainable], tf.TensorSpec([], tf.float32)
+            clipped, losses = tf.map_fn(example, numbers, fn_output_signature=kinds)
+        else:
+            clipped, losses = tf.vectorized_map(example, numbers)
         gradients = [tf.tensordot(weights, gradient, 1) for gradient in clipped]
         return Slope(gradients, after_draws(state), tf.reduce_sum(weights * losses))
 

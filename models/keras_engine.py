@@ -19,7 +19,7 @@ from federated.errors import PlanError
 from federated.local_training import LocalTraining
 from federated.schedules import Constant
 from models.architecture import Asked, AskedDevice, DeviceType, Model, Precision, Shape, build_seeded
-from models.compilation import Compilation, compilation, compilation_for
+from models.compilation import Compilation, compilation, compilation_for, loops_over_embeddings
 from models.data_parallel import DataParallel
 from models.dense_examples import DenseExamples
 from models.dense_examples import takes as takes_dense
@@ -214,7 +214,8 @@ class KerasEngine:
         model = for_lanes(self._trained) if self._way(work) == "vectorized" else self._trained
         found: Gradients = MeanGradient(model, self._objective, LOSS_SCALES[self._precision])
         if work.clip_examples is not None:
-            found = ClippedExamples(found, self._layout, work.clip_examples)
+            in_turn = loops_over_embeddings(self._trained)
+            found = ClippedExamples(found, self._layout, work.clip_examples, in_turn=in_turn)
         return found if len(together) == 1 else DataParallel(found, self._layout, together)
 
     def _clipped_sum(self, how: DpSgd) -> ClippedSum:
@@ -227,7 +228,8 @@ class KerasEngine:
             # XLA takes the sums; normal numbers it draws several times as slowly as the graph around them.
             return tf.function(dense, autograph=False, jit_compile=True) if self._found == "xla" else dense
         one = MeanGradient(self._trained, self._objective, LOSS_SCALES[self._precision])
-        return ClippedExamples(one, self._layout, how.norm, forgiving=True).summed
+        in_turn = loops_over_embeddings(self._trained)
+        return ClippedExamples(one, self._layout, how.norm, forgiving=True, in_turn=in_turn).summed
 
     def _score_rows(self, params: Any, x: Any, y: Any) -> tuple[Any, Any]:
         unused_seeds = tf.zeros([self._layout.states, 2], tf.int32)

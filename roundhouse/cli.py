@@ -57,13 +57,14 @@ def train(
             return
         from roundhouse.training import run_training
 
-        summary = run_training(load_plan(plan, set_), streams.err, run_key, accept_change)
+        asked = load_plan(plan, set_)
+        summary = run_training(asked, streams.err, run_key, accept_change)
         if as_json:
             streams.out.file.write(summary.model_dump_json() + "\n")
             return
         from roundhouse.display import next_steps, outcome
 
-        for part in (*outcome(summary), *next_steps(summary, plan)):
+        for part in (*outcome(summary), *next_steps(summary, asked, [plan, *set_])):
             streams.out.print(part, highlight=False, soft_wrap=isinstance(part, str))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from shlex import quote
 from typing import Protocol
 
@@ -193,9 +193,9 @@ def _clients(summary: Summary, score: str) -> Table:
     return table
 
 
-def next_steps(summary: Summary, plan: str) -> Iterator[str]:
-    """Where things are, and what to try with the ``plan`` as it was typed."""
-    name, again = summary.model_name, quote(plan)
+def next_steps(summary: Summary, plan: Plan, typed_as: Sequence[str]) -> Iterator[str]:
+    """Where things are, and what to try with the plan, which was ``typed_as`` a name or path and its overrides."""
+    name, again = summary.model_name, " --set ".join(map(quote, typed_as))
     yield ""
     yield f"MLflow run        {summary.run_id} in {environment.without_secrets(environment.tracking_uri())}"
     yield f"registered model  models:/{name}@latest, version {summary.model_version}"
@@ -205,4 +205,5 @@ def next_steps(summary: Summary, plan: str) -> Iterator[str]:
         yield f"next: {typed('roundhouse')} promote {again}     makes it the champion, where the gates let it"
     else:
         yield f"next: {typed('roundhouse')} up     every run, figure and version in the browser"
-    yield f"      {typed('roundhouse')} train {again} --set algorithm.local.epochs=5"
+    if plan.algorithm.local.steps is None:
+        yield f"      {typed('roundhouse')} train {again} --set algorithm.local.epochs=5"

@@ -57,6 +57,10 @@ class TrimmedMean(Rule):
     trim: float = Field(default=0.2, ge=0, lt=0.5, description="share of the clients cut at each end")
 
     @property
+    def equal(self) -> bool:
+        return True
+
+    @property
     def robust(self) -> bool:
         return self.trim > 0
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from federated.component import Step, Vector
 from federated.rules.cohort import deltas, gathered
 from federated.rules.columns import Doubles, combination
-from federated.rules.gram import gram, squared_distances
+from federated.rules.gram import gram, squared_pairwise
 from federated.rules.rule import Rule
 from federated.updates import Update
 
@@ -58,7 +58,7 @@ class GeometricMedian(Rule):
 
 def _amid_most(inner: Doubles) -> Doubles:
     """The mean of the smallest majority around an update, as coefficients: no minority of liars moves it far."""
-    squared = squared_distances(inner)
+    squared = squared_pairwise(inner)
     most = len(inner) // 2 + 1
     centre = np.argmin(np.sort(squared, axis=1)[:, most - 1])
     coefficients = np.zeros(len(inner))

@@ -32,7 +32,7 @@ def gram(vectors: Sequence[Vector]) -> Doubles:
     return np.asarray(above + np.triu(above, 1).T)
 
 
-def squared_distances(inner: Doubles) -> Doubles:
+def squared_pairwise(inner: Doubles) -> Doubles:
     """|xᵢ - xⱼ|² = <xᵢ, xᵢ> + <xⱼ, xⱼ> - 2<xᵢ, xⱼ>, shape (rows, rows); 0 where nothing but rounding is left."""
     norms = np.diag(inner)
     sums = norms[:, None] + norms[None, :]

@@ -12,7 +12,7 @@ from pydantic import Field
 from federated.component import Step, Vector
 from federated.rules.cohort import deltas, gathered
 from federated.rules.columns import Doubles, by_column, combination
-from federated.rules.gram import gram, squared_distances
+from federated.rules.gram import gram, squared_pairwise
 from federated.rules.order import middle, ordered
 from federated.rules.rule import Rule
 from federated.updates import Update
@@ -28,6 +28,10 @@ class _Scored(Rule):
     @property
     def robust(self) -> bool:
         return self.byzantine > 0
+
+    @property
+    def equal(self) -> bool:
+        return True
 
 
 class Krum(_Scored):
@@ -55,7 +59,7 @@ class Krum(_Scored):
 
     def next(self, state: Any, updates: Iterable[Update]) -> Step[Any, Vector]:
         rows = deltas(gathered(self, f"krum with byzantine={self.byzantine}", updates))
-        best = _by_score(squared_distances(gram(rows)), self.byzantine)[0]
+        best = _by_score(squared_pairwise(gram(rows)), self.byzantine)[0]
         return Step(state, rows[best].astype(np.float32), {})
 
 
@@ -76,7 +80,7 @@ class MultiKrum(_Scored):
     def next(self, state: Any, updates: Iterable[Update]) -> Step[Any, Vector]:
         rows = deltas(gathered(self, self._described, updates))
         kept = self.keep or len(rows) - self.byzantine
-        best = _by_score(squared_distances(gram(rows)), self.byzantine)[:kept]
+        best = _by_score(squared_pairwise(gram(rows)), self.byzantine)[:kept]
         coefficients = np.zeros(len(rows))
         coefficients[best] = 1 / kept
         return Step(state, combination(rows, coefficients), {"kept": float(kept)})
@@ -104,7 +108,7 @@ class Bulyan(_Scored):
 
     def next(self, state: Any, updates: Iterable[Update]) -> Step[Any, Vector]:
         rows = deltas(gathered(self, f"bulyan with byzantine={self.byzantine}", updates))
-        chosen = [rows[place] for place in self._chosen(squared_distances(gram(rows)))]
+        chosen = [rows[place] for place in self._chosen(squared_pairwise(gram(rows)))]
         every = (range(len(chosen)),)
         return Step(state, by_column(chosen, lambda block: self._around_the_median(ordered(block, every))), {})
 

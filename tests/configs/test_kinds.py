@@ -1,10 +1,13 @@
 """Every member of every family can be named in a plan, and the plan's JSON schema describes it."""
 
+import re
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from configs.loading import load_plan
 from configs.plan import Plan
@@ -279,3 +282,21 @@ def test_the_schema_refuses_what_it_does_not_know():
     closed = {name: found.get("additionalProperties") for name, found in SCHEMA["$defs"].items()}
     assert set(closed.values()) == {False}
     assert SCHEMA["additionalProperties"] is False
+
+
+def required(model: Any, seen: set[Any]) -> Iterator[str]:
+    """Fields of a plan's part, and of all parts in it, that have no default."""
+    if isinstance(model, type) and issubclass(model, BaseModel) and model not in seen:
+        seen.add(model)
+        yield from (name for name, field in model.model_fields.items() if field.is_required() and name != "kind")
+        for field in model.model_fields.values():
+            yield from required(field.annotation, seen)
+    for part in get_args(model):
+        yield from required(part, seen)
+
+
+def test_every_field_that_has_to_be_given_is_in_the_documents() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    text = "".join((docs / name).read_text(encoding="utf-8") for name in ("plans.md", "privacy.md", "life.md"))
+    named = set(re.findall(r"[a-z_]+", " ".join(re.findall(r"`[^`\n]+`|```.*?```", text, re.DOTALL))))
+    assert set(required(Plan, set())) - named == set()

@@ -137,6 +137,13 @@ def test_a_field_that_is_like_no_other_is_told_them_all(override, message):
         ),
         ("stop.metric=acc", "stop.metric: input should be 'accuracy', 'loss' or 'mae', got 'acc'"),
         ("data={}", "data: expected a mapping with a kind"),
+        ("loss=auto", "loss: expected a mapping with a kind, such as {kind: auto}, got 'auto'"),
+        ("algorithm.select=3", "algorithm.select: expected a mapping with fields, got 3"),
+        (
+            "cards={client-00: {a: null}}",
+            "cards.client-00.a: input should be a valid string, got None\n"
+            "cards.client-00.a: input should be a valid number, got None",
+        ),
         (
             "data={kind: custom, target: my-code}",
             r"data.custom.target: string should match pattern '^\w+(\.\w+)*:\w+$', got 'my-code'",
@@ -266,6 +273,22 @@ def test_a_plan_cannot_stop_at_a_metric_that_its_data_do_not_have(name, metric, 
     plan = load_plan(name, [f"stop.metric={metric}"])
     with pytest.raises(PlanError) as raised:
         plan.federation()
+    assert str(raised.value) == message
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("retention={kind: best, metric: accuracy}", "retention.metric: regression has no accuracy"),
+        (
+            "promotion.gates=[{kind: schema}, {kind: at_least, metric: accuracy, value: 0.5}]",
+            "promotion.gates.1.metric: regression has no accuracy",
+        ),
+    ],
+)
+def test_neither_can_it_keep_or_promote_by_one(override, message):
+    with pytest.raises(PlanError) as raised:
+        load_plan("linear-regression", [override]).federation()
     assert str(raised.value) == message
 
 
@@ -428,6 +451,14 @@ NO_WEIGHTS = ", ".join(f"client-{number:02}: 0" for number in range(20))
         (
             [f"algorithm.rule={{kind: weighted_mean, weights: {{{NO_WEIGHTS}}}}}"],
             "algorithm.rule.weighted_mean: every client weighs 0; give one of them a weight",
+        ),
+        (
+            [
+                "algorithm.select={kind: uniform, cohort: 2}",
+                "algorithm.rule={kind: weighted_mean, weights: {client-00: 0, client-01: 0}}",
+                "quorum=1",
+            ],
+            "algorithm.rule.weighted_mean: 2 clients weigh 0, and a cohort of 2 may be of these; raise the cohort",
         ),
         (
             ["simulation=true", "attacks=[{kind: sign_flip, share: 0.2, rounds: {first: 50}}]"],

@@ -34,7 +34,7 @@ def test_each_way_to_start_is_named_by_its_kind(written: str, start: object) -> 
     ("written", "reason"),
     [
         ("{kind: champoin}", "start: unknown kind 'champoin'; expected one of 'fresh', 'champion', 'version'"),
-        ("champion", "start: input should be a valid dictionary"),
+        ("champion", "start: expected a mapping with a kind, such as {kind: champion}, got 'champion'"),
         ("{kind: version}", "start.version.version: is required"),
         ("{kind: version, version: 0}", "start.version.version: input should be greater than or equal to 1, got 0"),
         ("{kind: version, version: latest}", "start.version.version: "),

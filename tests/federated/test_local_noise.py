@@ -17,7 +17,7 @@ from federated.onion import Trained, decode, encode
 from federated.privacy.accounting import SelfComposed, epsilon
 from federated.privacy.releases import Gaussian
 from federated.rounds import initial_state
-from federated.rules import FedNova, FixedMean, Krum, Mean, Median, QFedAvg, Rule, WeightedMean
+from federated.rules import FedNova, FixedMean, Krum, Mean, Median, QFedAvg, Rule, TrimmedMean, WeightedMean
 from federated.selectors import BySize, CustomSelector, Poisson, PowerOfChoice, Uniform
 from federated.transforms import AnyTransform, CentralGaussian, Clip, LocalGaussian, Quantise, Sign, TopK
 from federated.updates import l2_norm
@@ -103,7 +103,11 @@ def test_a_round_costs_the_same_whoever_was_drawn_and_however() -> None:
     assert cost == pytest.approx(4.3772, abs=1e-4)
 
 
-@pytest.mark.parametrize("rule", [Mean(), FixedMean(expected=2.0), Median(), Krum(byzantine=1)], ids=repr)
+@pytest.mark.parametrize(
+    "rule",
+    [Mean(), FixedMean(expected=2.0), Median(), Krum(byzantine=1), Krum(byzantine=0), TrimmedMean(trim=0.0)],
+    ids=repr,
+)
 @pytest.mark.parametrize("transforms", [(SECRET,), (Clip(norm=3.0), SECRET), (SECRET, Sign())], ids=["1", "2", "3"])
 def test_rules_that_ask_for_nothing_else_take_it_and_so_do_codes(rule: Rule, transforms) -> None:
     mixed = algorithm(rule=rule, transforms=transforms, correction=FedProx(mu=0.1))

@@ -8,6 +8,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from federated.errors import PlanError
+from federated.selectors import Selector
 from federated.targets import Target, build
 from tests.federated.families import USER_CODE
 
@@ -20,6 +21,12 @@ def test_a_target_is_the_callable_that_it_names() -> None:
 def test_options_that_the_callable_refuses_are_told() -> None:
     with pytest.raises(PlanError, match=r"'json:JSONDecoder' with options colour: .*colour"):
         build("json:JSONDecoder", json.JSONDecoder, {"colour": 1})
+
+
+def test_fields_that_a_component_of_ones_own_lacks_or_has_not_are_told_in_a_line() -> None:
+    said = r"'federated\.selectors:Uniform' with options m: cohort: Field required; m: Extra inputs are not permitted$"
+    with pytest.raises(PlanError, match=said):
+        build("federated.selectors:Uniform", Selector, {"m": 3})
 
 
 def test_what_makes_something_else_is_told() -> None:

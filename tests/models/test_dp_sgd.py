@@ -25,7 +25,7 @@ from models.layout import Layout
 from models.losses import CustomLoss
 from models.noise import KEY, drawn_with, normals
 from models.objectives import CrossEntropy, Objective, SquaredError
-from models.specs import Cnn, CustomModel, Gru, Linear, Logistic, Mlp
+from models.specs import Cnn, CustomModel, Gru, Linear, Logistic, Lstm, Mlp
 from tests.models.samples import classified, valued, weights
 
 ROWS, FEATURES, BATCH, SEED = 40, 3, 10, 5
@@ -218,6 +218,23 @@ def test_convolutions_and_recurrent_layers_train_too() -> None:
         one = KerasEngine(spec, inputs, 3)
         fitted = one.fit(one.init(0), data, work(noise=1e-6, norm=0.01, steps=1, rate=1.0), np.random.default_rng(1))
         assert 0 < np.linalg.norm(fitted.params - one.init(0)) <= 0.01 * 20 / BATCH
+
+
+@pytest.mark.parametrize("spec", [Gru(units=3, vocabulary=7, embedding=2), Lstm(units=3, vocabulary=7, embedding=2)])
+def test_recurrent_layers_behind_an_embedding_train_too(spec) -> None:
+    """One example after the other: TensorFlow cannot vectorize that loop. A norm that clips nothing changes nothing."""
+    rng = np.random.default_rng(0)
+    data = Split(rng.integers(0, 7, (20, 5)).astype(np.float32), rng.integers(0, 3, 20).astype(np.int32))
+    one = KerasEngine(spec, (5,), 3)
+    private = one.fit(one.init(0), data, work(noise=1e-6, norm=0.01, steps=1, rate=1.0), np.random.default_rng(1))
+    assert 0 < np.linalg.norm(private.params - one.init(0)) <= 0.01 * 20 / BATCH
+    asked = LocalTraining(batch_size=BATCH, steps=3, optimizer=Sgd(learning_rate=0.1))
+    plain, unclipped, clipped = (
+        one.fit(one.init(0), data, asked.model_copy(update={"clip_examples": norm}), np.random.default_rng(1)).params
+        for norm in (None, 1e6, 0.01)
+    )
+    np.testing.assert_allclose(unclipped, plain, atol=1e-6)
+    assert 0 < np.linalg.norm(clipped - one.init(0)) <= 3 * 0.1 * 0.01 * (1 + 1e-5)
 
 
 def test_the_noise_of_a_step_is_as_large_as_it_is_paid_for() -> None:

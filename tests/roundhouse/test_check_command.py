@@ -95,7 +95,11 @@ def test_a_bad_plan_is_one_line_that_names_the_field_and_exit_code_2(home: Path,
         (TABLE, "data.client=hospital", "data.csv.client: table.csv has no column 'hospital'; it has site, height"),
         (TABLE.replace("0.0,", "low,", 1), "rounds=1", "data.csv.features: expected numbers, got text in height"),
         (TABLE.replace("0.0,", ",", 1), "rounds=1", "1 rows of table.csv have no value in height"),
-        (TABLE + "\nc,1.0,1", "rounds=1", "client 'c' has 1 rows and needs at least 2"),
+        (
+            TABLE + "\nc,1.0,1",
+            "rounds=1",
+            "client 'c' has 1 rows after those of the server's holdout and needs at least 2",
+        ),
         (
             TABLE.replace(",0.0", ",inf", 1),
             "rounds=1",

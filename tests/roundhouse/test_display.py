@@ -133,11 +133,19 @@ def test_durations_are_short(seconds: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("plan", "typed"), [("papers/fed-heart", "papers/fed-heart"), ("my plan.yaml", "'my plan.yaml'")]
+    ("typed_as", "typed"),
+    [
+        (["quickstart"], "quickstart"),
+        (["my plan.yaml"], "'my plan.yaml'"),
+        (["quickstart", "rounds=3", "model={kind: mlp}"], "quickstart --set rounds=3 --set 'model={kind: mlp}'"),
+    ],
 )
-def test_what_to_try_names_the_plan_as_it_was_typed(plan: str, typed: str) -> None:
+def test_what_to_try_names_the_plan_as_it_was_typed(typed_as: list[str], typed: str) -> None:
     summary = Summary(
         run_id="7", plan="fed-heart", rounds=1, stop_reason="rounds", metrics={}, per_client={},
         model_name="fed-heart", model_version="1", weights_sha256="0" * 64, seconds=1.0,
     )  # fmt: skip
-    assert f"roundhouse train {typed} --set " in "\n".join(next_steps(summary, plan))
+    lines = "\n".join(next_steps(summary, load_plan("quickstart"), typed_as))
+    assert f"roundhouse train {typed} --set algorithm.local.epochs=5" in lines
+    by_steps = load_plan("quickstart", ["algorithm.local={steps: 3}"])
+    assert "algorithm.local.epochs" not in "\n".join(next_steps(summary, by_steps, typed_as))
