@@ -34,6 +34,11 @@ class Verified(NamedTuple):
     faults: list[str]
     removed: bool
 
+    @property
+    def uri(self) -> str:
+        """The version, whatever it was asked for by."""
+        return f"{self.name}/{self.version}"
+
 
 def verify(uri: str, trusted: Trusted) -> Verified:
     """Looks at a version and at the records of every round before it. ``trusted`` has the keys to trust.
@@ -68,7 +73,7 @@ def opened_sound(uri: str) -> Iterator[Sound]:
     """
     with _opened(uri) as (found, sound):
         if found.removed:
-            raise InputError(f"retention has removed the weights of {uri}; choose a version that has them")
+            raise InputError(f"retention has removed the weights of {found.uri}; choose a version that has them")
         yield sound
 
 
@@ -91,7 +96,7 @@ def _opened(uri: str) -> Iterator[tuple[Verified, Sound]]:
         found, records = _looked_at(library, stored, trusted_keys())
         if found.faults:
             what = f"is not what its training registered: {found.faults[0]}"
-            raise TrainingError(f"{uri} {what}; roundhouse verify {uri}")
+            raise TrainingError(f"{found.uri} {what}; roundhouse verify {found.uri}")
         yield found, Sound(stored, records)
 
 

@@ -122,7 +122,7 @@ def test_gradients_that_are_not_clipped_are_caught_and_clipped_they_tell_no_more
     assert max(bounds(scored(work(), line, norm))) <= promised
     monkeypatch.setattr(keras_engine, "DenseExamples", lambda model, objective, _: DenseExamples(model, objective, 1e9))
     monkeypatch.setattr(
-        keras_engine, "ClippedExamples", lambda one, layout, _, forgiving: ClippedExamples(one, layout, 1e9, forgiving)
+        keras_engine, "ClippedExamples", lambda one, layout, _, **how: ClippedExamples(one, layout, 1e9, **how)
     )
     assert min(bounds(scored(work(), line, norm))) > promised
 
