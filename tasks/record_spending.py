@@ -157,8 +157,9 @@ class RecordSpending:
         worst = max(self._epsilons, key=lambda name: self._epsilons[name])
         ledger, here = self._ledger(worst), worst in self._clients
         cost = self._cost(worst if here else next(iter(self._clients)), 1)
-        # One that has left pays no more, and the model may still carry its records.
-        outlook = ledger.outlook(*cost) if here else Outlook(*[ledger.outlook(*cost).epsilon] * 2, None)
+        outlook = ledger.outlook(*cost)
+        if not here:  # it has left and pays no more; the model may still carry its records
+            outlook = Outlook(outlook.epsilon, outlook.epsilon, None)
         return _Worst(outlook, assumed_of(ledger, cost.release, meaning(self._plan)))
 
     def _ledger(self, name: str) -> PrivacyLedger:

@@ -36,7 +36,12 @@ def history(summary: Summary, name: str) -> dict[int, Any]:
 
 @pytest.mark.parametrize(
     ("every", "evaluated", "block"),
-    [(2, [2, 4], 1), (2, [2, 4], 3), pytest.param(0, [], 1, marks=SLOW), pytest.param(9, [], 3, marks=SLOW)],
+    [
+        (2, [2, 4], 1),
+        pytest.param(2, [2, 4], 3, marks=SLOW),
+        pytest.param(0, [], 1, marks=SLOW),
+        pytest.param(9, [], 3, marks=SLOW),
+    ],
 )
 def test_only_such_rounds_are_evaluated_and_the_model_that_comes_out(
     every: int, evaluated: list[int], block: int

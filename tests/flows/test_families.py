@@ -35,7 +35,17 @@ FAMILIES = {
 }
 
 
-@pytest.mark.parametrize("overrides", FAMILIES.values(), ids=FAMILIES)
+SHORT = ("power of choice", "less to send", "yogi over multi-krum")
+"""What stays in the short form of the test."""
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        pytest.param(overrides, id=name, marks=() if name in SHORT else pytest.mark.slow)
+        for name, overrides in FAMILIES.items()
+    ],
+)
 def test_a_flow_is_the_plain_loop_and_its_versions_verify_and_replay(overrides: list[str]) -> None:
     plan = small_plan("rounds=3", *overrides)
     summary = train(plan)

@@ -249,7 +249,7 @@ LOST: dict[str, tuple[Callable[[], None], list[str]]] = {
 }
 
 
-SHORT = ("nothing", "two rounds, one without weights", "a torn record in the middle")
+SHORT = ("nothing", "two rounds, one without weights")
 """What stays in the short form of the test."""
 
 

@@ -186,7 +186,11 @@ def test_noise_that_a_seed_repeats_is_paid_for_once_and_comes_to_the_same_weight
     assert replay("wards@latest", trusted_keys()).agrees
 
 
-@pytest.mark.parametrize(("noise", "multiplier"), [(SECRET, 1.5), (ADAPTIVE, 0.1)], ids=["fixed", "adaptive"])
+@pytest.mark.parametrize(
+    ("noise", "multiplier"),
+    [(SECRET, 1.5), pytest.param(ADAPTIVE, 0.1, marks=pytest.mark.slow)],
+    ids=["fixed", "adaptive"],
+)
 def test_a_training_with_secret_noise_goes_on_after_ctrl_c_and_is_replayed_from_what_it_released(
     noise: str, multiplier: float
 ) -> None:
@@ -209,7 +213,9 @@ def test_a_training_with_secret_noise_goes_on_after_ctrl_c_and_is_replayed_from_
 CORRELATED = "{kind: correlated_gaussian, norm: 0.5, noise_multiplier: 4, rounds: 4, participations: 4}"
 
 
-@pytest.mark.parametrize("noise", [SECRET, CORRELATED], ids=["fixed", "correlated"])
+@pytest.mark.parametrize(
+    "noise", [pytest.param(SECRET, marks=pytest.mark.slow), CORRELATED], ids=["fixed", "correlated"]
+)
 def test_a_training_that_cannot_come_to_its_last_round_again_pays_for_nothing_more(noise: str) -> None:
     plan = noised("rounds=4", noise=noise)
     with watched_by(Interrupter()):

@@ -220,7 +220,14 @@ def test_convolutions_and_recurrent_layers_train_too() -> None:
         assert 0 < np.linalg.norm(fitted.params - one.init(0)) <= 0.01 * 20 / BATCH
 
 
-@pytest.mark.parametrize("spec", [Gru(units=3, vocabulary=7, embedding=2), Lstm(units=3, vocabulary=7, embedding=2)])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        Gru(units=3, vocabulary=7, embedding=2),
+        pytest.param(Lstm(units=3, vocabulary=7, embedding=2), marks=pytest.mark.slow),
+    ],
+    ids=lambda spec: spec.kind,
+)
 def test_recurrent_layers_behind_an_embedding_train_too(spec) -> None:
     """One example after the other: TensorFlow cannot vectorize that loop. A norm that clips nothing changes nothing."""
     rng = np.random.default_rng(0)

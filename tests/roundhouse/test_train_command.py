@@ -101,6 +101,7 @@ def test_kill_9_takes_the_embedded_server_along_and_the_next_training_is_not_hel
     assert following.process.wait(timeout=15) == 0, following.printed  # a count of orphans would take 20 s
 
 
+@pytest.mark.slow
 def test_sigterm_ends_it_as_killed(warm_home: Path) -> None:
     running = Running(warm_home, "train", "quickstart", "--set", "rounds=5000")
     running.wait_for("round 2/5000")
